@@ -1,0 +1,92 @@
+/* arch/x86_64.h: flushes, fences, streaming copies and CRC32C on x86-64.
+ *
+ * The instructions are written as inline assembly, so that no -m flag is
+ * needed and the functions can be inlined anywhere; pmkv_arch_flush_op() and
+ * pmkv_arch_has_crc32c() say which of them this processor has.
+ */
+#ifndef PMKV_ARCH_X86_64_H
+#define PMKV_ARCH_X86_64_H
+
+#include <cpuid.h>
+#include <emmintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PMKV_ARCH_NAME "x86_64"
+
+enum pmkv_flush_op { PMKV_FLUSH_NONE, PMKV_CLFLUSH, PMKV_CLFLUSHOPT, PMKV_CLWB };
+
+static inline const char *pmkv_arch_flush_name(int op)
+{
+    static const char *const names[] = {"none", "clflush", "clflushopt", "clwb"};
+    return names[op];
+}
+
+static inline int pmkv_arch_flush_op(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return PMKV_CLFLUSH;
+    return b & (1u << 24) ? PMKV_CLWB : b & (1u << 23) ? PMKV_CLFLUSHOPT : PMKV_CLFLUSH;
+}
+
+static inline int pmkv_arch_has_crc32c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 20)) != 0;
+}
+
+static inline unsigned pmkv_arch_line_size(void)
+{
+    return 64;
+}
+
+static inline void pmkv_arch_flush_line(const void *line, int op)
+{
+    if (op == PMKV_CLWB)
+        __asm__ __volatile__("clwb %0" : "+m"(*(volatile char *)line));
+    else if (op == PMKV_CLFLUSHOPT)
+        __asm__ __volatile__("clflushopt %0" : "+m"(*(volatile char *)line));
+    else
+        __asm__ __volatile__("clflush %0" : "+m"(*(volatile char *)line));
+}
+
+static inline void pmkv_arch_fence(void)
+{
+    __asm__ __volatile__("sfence" ::: "memory");
+}
+
+/* Copies past the cache.  `to` must be aligned to 16 bytes, n a multiple of 16. */
+static inline void pmkv_arch_stream(void *to, const void *from, size_t n)
+{
+    __m128i *out = (__m128i *)to;
+    const char *in = (const char *)from;
+    size_t i;
+    for (i = 0; i + 64 <= n; i += 64, in += 64, out += 4) {
+        __m128i a = _mm_loadu_si128((const __m128i *)in);
+        __m128i b = _mm_loadu_si128((const __m128i *)(in + 16));
+        __m128i c = _mm_loadu_si128((const __m128i *)(in + 32));
+        __m128i d = _mm_loadu_si128((const __m128i *)(in + 48));
+        _mm_stream_si128(out, a);
+        _mm_stream_si128(out + 1, b);
+        _mm_stream_si128(out + 2, c);
+        _mm_stream_si128(out + 3, d);
+    }
+    for (; i < n; i += 16, in += 16, out++)
+        _mm_stream_si128(out, _mm_loadu_si128((const __m128i *)in));
+}
+
+static inline uint32_t pmkv_arch_crc32c_u64(uint32_t crc, uint64_t word)
+{
+    uint64_t wide = crc;
+    __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+    return (uint32_t)wide;
+}
+
+static inline uint32_t pmkv_arch_crc32c_u8(uint32_t crc, uint8_t byte)
+{
+    __asm__("crc32b %1, %0" : "+r"(crc) : "rm"(byte));
+    return crc;
+}
+
+#endif

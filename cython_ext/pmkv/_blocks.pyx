@@ -1,0 +1,231 @@
+"""_blocks.pyx (L2): blocks of granules: room for records and small nodes.
+
+May know: runs of pages and descriptors.  Not what a record is.
+
+A block is a run of pages divided into 256 units, whose use is the bitmap in its head's
+descriptor: one page of 16-byte granules for what is up to 1 KiB, four pages of 64-byte
+units for what is up to a page (in a single page, records of 2.1 KiB would waste half).
+What lies in one block is of one class, its sizes at most a third apart, so that what is
+freed fits what comes.  A class fills its *current* block; a block that has regained a
+quarter of its units waits in the class's list of *partial* ones.  All of that is in the
+pool, so nothing is rebuilt at open and allocation looks at one descriptor.
+
+Invariants
+  B1. A unit's bit is set exactly if a record or node of the committed state covers it.
+  B2. A block that is not current and has no unit in use goes back to the free pages.
+  B3. `listed` is set exactly if the block is in its class's list.
+"""
+from pmkv._core cimport *
+from pmkv._pages cimport (
+    Head, descriptor_clear, descriptor_log, descriptor_read, head_word, list_push, list_remove,
+    pages_allocate, pages_free,
+)
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
+from pmkv._redo cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
+
+cdef extern from *:
+    """
+    static const unsigned short class_units[28] = {
+        /* records, granules of 16 bytes */ 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64,
+        /* records, units of 64 bytes */ 20, 24, 28, 32, 40, 48, 64,
+        /* nodes of 2**3 to 2**8 words */ 4, 8, 16, 32, 64, 128};
+    """
+    const unsigned short class_units[28]
+    int __builtin_ctzll(unsigned long long) nogil
+    int __builtin_popcountll(unsigned long long) nogil
+
+cdef enum:
+    SMALL_CLASSES = 15            # of one page; then RECORD_CLASSES - 15 of four
+    LARGE_UNIT_SHIFT = 6
+    LARGE_PAGES = 4
+    UNITS = 256
+    LIST_AT = 64                  # units free again before a block is worth a list entry
+    BITMAP_WORD = 4               # the bitmap's first word in the descriptor
+
+
+cdef int record_class(u64 size) noexcept nogil:
+    """The class of a record of `size` bytes, at most a page."""
+    cdef u64 units
+    cdef int found
+    if size <= 1024:
+        units = (size + GRANULE_SIZE - 1) >> GRANULE_SHIFT
+        found = 0
+    else:
+        units = (size + 63) >> LARGE_UNIT_SHIFT
+        found = SMALL_CLASSES
+    while class_units[found] < units:
+        found += 1
+    return found
+
+
+cdef int class_unit_shift(int block_class) noexcept nogil:
+    return LARGE_UNIT_SHIFT if SMALL_CLASSES <= block_class < RECORD_CLASSES else GRANULE_SHIFT
+
+
+cdef u64 class_pages(int block_class) noexcept nogil:
+    return LARGE_PAGES if SMALL_CLASSES <= block_class < RECORD_CLASSES else 1
+
+
+cdef inline u64 bitmap_place(u64 page, u64 word) noexcept nogil:
+    return descriptor_place(page) + (BITMAP_WORD + word) * 8
+
+
+# ---- bitmaps -----------------------------------------------------------------------------------
+
+cdef int find_run(const u64* bitmap, int units) noexcept nogil:
+    """The first run of `units` clear bits of 256, or -1."""
+    cdef int at = 0, end, word
+    cdef u64 bits
+    while at + units <= UNITS:
+        bits = ~bitmap[at >> 6] >> (at & 63)              # clear bits from `at` on, as ones
+        if bits == 0:
+            at = (at | 63) + 1
+            continue
+        at += __builtin_ctzll(bits)
+        if at + units > UNITS:
+            return -1
+        end = at                                           # now find the next set bit
+        while end < at + units:
+            bits = bitmap[end >> 6] >> (end & 63)
+            if bits:
+                end += __builtin_ctzll(bits)
+                break
+            end = (end | 63) + 1
+        if end >= at + units:
+            return at
+        at = end
+    return -1
+
+
+cdef inline u64 run_mask(int first, int units, int word) noexcept nogil:
+    """The bits of run [first, first + units) that lie in the bitmap's word."""
+    cdef int low = max(first - word * 64, 0), high = min(first + units - word * 64, 64)
+    if low >= high:
+        return 0
+    return (~<u64>0 >> (64 - (high - low))) << low
+
+
+cdef int flip_run(Txn* t, u64 page, const u64* bitmap, int first, int units) noexcept nogil:
+    cdef int word
+    cdef u64 mask
+    for word in range(first >> 6, ((first + units - 1) >> 6) + 1):
+        mask = run_mask(first, units, word)
+        descriptor_log(t, page, BITMAP_WORD + word, bitmap[word] ^ mask)
+    return t.status
+
+
+cdef void read_bitmap(Txn* t, u64 page, u64* bitmap) noexcept nogil:
+    cdef int word
+    for word in range(4):
+        bitmap[word] = txn_read(t, bitmap_place(page, word))
+
+
+# ---- allocate ----------------------------------------------------------------------------------
+
+cdef int new_block(Txn* t, int block_class, u64* page) noexcept nogil:
+    cdef u64 i
+    cdef int kind = PMKV_PAGE_RECORDS if block_class < RECORD_CLASSES else PMKV_PAGE_NODES
+    if pages_allocate(t, class_pages(block_class), kind, block_class, page) != PMKV_OK:
+        return t.status
+    for i in range(1, class_pages(block_class)):
+        descriptor_log(t, page[0] + i, 0, head_word(PMKV_PAGE_BODY, 0, 0, i))
+    return t.status
+
+
+cdef int read_block(Txn* t, u64 page, int block_class, Head* head) noexcept nogil:
+    if descriptor_read(t, page, head) != PMKV_OK:
+        return t.status
+    if head.block_class != block_class or (head.kind != PMKV_PAGE_RECORDS and head.kind != PMKV_PAGE_NODES):
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    return PMKV_OK
+
+
+cdef int next_block(Txn* t, int block_class, u64* page) noexcept nogil:
+    """Makes another block the current one: a partial one, else a new one."""
+    cdef u64 list_place = ROOT_BLOCK_PARTIAL + <u64>block_class * 8
+    cdef Head head
+    if txn_read_sealed(t, list_place, page) != PMKV_OK:
+        return t.status
+    if page[0]:
+        if read_block(t, page[0], block_class, &head) != PMKV_OK or list_remove(t, list_place, page[0]) != PMKV_OK:
+            return t.status
+        descriptor_log(t, page[0], 0, head_word(head.kind, block_class, 0, head.page_count))
+    elif new_block(t, block_class, page) != PMKV_OK:
+        return t.status
+    return txn_log_sealed(t, ROOT_BLOCK_CURRENT + <u64>block_class * 8, page[0])
+
+
+cdef int block_allocate(Txn* t, int block_class, u64 size, u64* place) noexcept nogil:
+    """Units for `size` bytes, in a block of the class."""
+    cdef int shift = class_unit_shift(block_class)
+    cdef int units = <int>((size + (<u64>1 << shift) - 1) >> shift), at
+    cdef u64 bitmap[4]
+    cdef u64 page
+    cdef Head head
+    if t.status != PMKV_OK or txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>block_class * 8, &page) != PMKV_OK:
+        return t.status
+    while True:
+        if page:
+            if read_block(t, page, block_class, &head) != PMKV_OK:
+                return t.status
+            read_bitmap(t, page, bitmap)
+            at = find_run(bitmap, units)
+            if at >= 0:
+                place[0] = page_place(t.p, page) + (<u64>at << shift)
+                return flip_run(t, page, bitmap, at, units)
+        if next_block(t, block_class, &page) != PMKV_OK:
+            return t.status
+
+
+# ---- free --------------------------------------------------------------------------------------
+
+cdef int find_block(Txn* t, u64 place, u64* page, Head* head) noexcept nogil:
+    page[0] = place_page(t.p, place)
+    if descriptor_read(t, page[0], head) != PMKV_OK:
+        return t.status
+    if head.kind == PMKV_PAGE_BODY and head.page_count < page[0]:
+        page[0] -= head.page_count
+        if descriptor_read(t, page[0], head) != PMKV_OK:
+            return t.status
+    if (head.kind != PMKV_PAGE_RECORDS and head.kind != PMKV_PAGE_NODES) or head.block_class > NODE_CLASS + 8:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page[0])))
+    return PMKV_OK
+
+
+cdef int free_block(Txn* t, u64 page, const Head* head) noexcept nogil:
+    cdef u64 i
+    if head.listed:
+        list_remove(t, ROOT_BLOCK_PARTIAL + <u64>head.block_class * 8, page)
+    for i in range(1, head.page_count):
+        descriptor_clear(t, page + i)
+    return pages_free(t, page, head.page_count)
+
+
+cdef int block_free(Txn* t, u64 place, u64 size) noexcept nogil:
+    """Gives the units back; called when the transaction allocates no more."""
+    cdef Head head
+    cdef u64 bitmap[4]
+    cdef u64 page, current, mask, used = 0
+    cdef int shift, first, units, word
+    if t.status != PMKV_OK or find_block(t, place, &page, &head) != PMKV_OK:
+        return t.status
+    shift = class_unit_shift(head.block_class)
+    first = <int>((place - page_place(t.p, page)) >> shift)
+    units = <int>((size + (<u64>1 << shift) - 1) >> shift)
+    read_bitmap(t, page, bitmap)
+    for word in range(4):
+        mask = run_mask(first, units, word)
+        if bitmap[word] & mask != mask or first + units > UNITS:   # freed twice, or never allocated
+            return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, bitmap_place(page, word)))
+        used += __builtin_popcountll(bitmap[word] & ~mask)
+    flip_run(t, page, bitmap, first, units)
+    if txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>head.block_class * 8, &current) != PMKV_OK:
+        return t.status
+    if page == current:
+        return PMKV_OK
+    if used == 0:
+        return free_block(t, page, &head)
+    if not head.listed and UNITS - used >= LIST_AT:
+        descriptor_log(t, page, 0, head_word(head.kind, head.block_class, 1, head.page_count))
+        list_push(t, ROOT_BLOCK_PARTIAL + <u64>head.block_class * 8, page)
+    return t.status

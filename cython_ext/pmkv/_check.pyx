@@ -1,0 +1,402 @@
+"""_check.pyx (L5): the whole pool, read and accounted for.
+
+Every page below the frontier is what its descriptor says; every granule whose bit is set is
+reached from a mapping or from limbo exactly once, and no other is; lists, bins and counts
+agree with what was seen; every record's checksum fits and its key leads back to it.
+
+Memory: 33 bytes a page while it runs.  Changes nothing.
+"""
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_shift
+from pmkv._core cimport *
+from pmkv._mapping cimport LEAF_SLOTS, mapping_get
+from pmkv._pages cimport bin_of, descriptor_is_whole
+from pmkv._pool cimport Pool, descriptor_place, page_place, place_page
+from pmkv._records cimport Record, record_body_is_whole, record_parse, record_value_is_whole
+
+cdef extern from *:
+    """
+    #define PMKV_PROBLEMS(P)                                                       \\
+        P(NONE, "nothing")                                                         \\
+        P(SEAL, "a word fails its check")                                          \\
+        P(DESCRIPTOR, "a descriptor fails its checksum")                           \\
+        P(KIND, "a descriptor says something impossible")                          \\
+        P(INTERIOR, "a page inside a run has a descriptor of its own")             \\
+        P(FREE_RUNS_TOUCH, "two free runs touch")                                  \\
+        P(FREE_LIST, "a list of free runs is broken")                              \\
+        P(FREE_COUNT, "the count of free pages is wrong")                          \\
+        P(BLOCK_LIST, "a list of blocks is broken")                                \\
+        P(REFERENCE, "the mapping refers to something that is not part of it")     \\
+        P(RECORD, "a record fails its checksum")                                   \\
+        P(VALUE, "a value fails its checksum")                                     \\
+        P(LOST, "a key does not lead to its record")                               \\
+        P(DOUBLE, "space is used twice")                                           \\
+        P(NOT_ALLOCATED, "space in use is marked free")                            \\
+        P(LEAKED, "space is marked used, but nothing uses it")                     \\
+        P(ENTRY_COUNT, "the count of entries is wrong")                            \\
+        P(LIVE_BYTES, "the count of live bytes is wrong")                          \\
+        P(LIMBO, "limbo is broken")
+    #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
+    enum pmkv_problem { PMKV_PROBLEMS(PMKV_ENUM_PROBLEM_) };
+    #define PMKV_TEXT_PROBLEM_(name, text) text,
+    static const char *const problem_texts[] = {PMKV_PROBLEMS(PMKV_TEXT_PROBLEM_)};
+    """
+    enum:
+        PROBLEM_SEAL, PROBLEM_DESCRIPTOR, PROBLEM_KIND, PROBLEM_INTERIOR, PROBLEM_FREE_RUNS_TOUCH
+        PROBLEM_FREE_LIST, PROBLEM_FREE_COUNT, PROBLEM_BLOCK_LIST, PROBLEM_REFERENCE, PROBLEM_RECORD
+        PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
+        PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO
+    const char* const problem_texts[]
+
+cdef struct Walk:
+    Pool* p
+    Report* report
+    u64 frontier
+    u64* units                # four words a page: units of its block that were reached
+    unsigned char* reached    # one byte a page: the run that it heads was reached
+    u64 free_runs
+    u64 listed_blocks
+    bint verify_values
+
+
+cdef const char* problem_text(int what) noexcept nogil:
+    return problem_texts[what]
+
+
+cdef void note(Walk* w, int what, u64 place) noexcept nogil:
+    if w.report.problem_count < PROBLEMS_KEPT:
+        w.report.problems[w.report.problem_count].what = what
+        w.report.problems[w.report.problem_count].place = place
+    w.report.problem_count += 1
+
+
+cdef inline pmkv_descriptor* descriptor(const Walk* w, u64 page) noexcept nogil:
+    return <pmkv_descriptor*>pmkv_at(&w.p.m, descriptor_place(page))
+
+
+cdef u64 sealed(Walk* w, u64 place) noexcept nogil:
+    """The payload of a sealed word; 0, and a problem noted, if it is damaged."""
+    cdef u64 word = pmkv_load(&w.p.m, place)
+    if pmkv_is_sealed(word):
+        return word & SEAL_MASK
+    note(w, PROBLEM_SEAL, place)
+    return 0
+
+
+cdef bint is_zero(const void* line) noexcept nogil:
+    cdef const u64* words = <const u64*>line
+    return (words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7]) == 0
+
+
+# ---- 1. the pages ---------------------------------------------------------------------------
+
+cdef void check_inside(Walk* w, u64 first, u64 count, bint block) noexcept nogil:
+    """The descriptors inside a run: bodies of a block, the tail of a free run, zero elsewhere."""
+    cdef u64 i
+    cdef pmkv_descriptor* d
+    for i in range(1, count):
+        d = descriptor(w, first + i)
+        if not descriptor_is_whole(w.p, first + i):
+            note(w, PROBLEM_DESCRIPTOR, descriptor_place(first + i))
+        elif block:
+            if d.kind != PMKV_PAGE_BODY or d.page_count != i:
+                note(w, PROBLEM_INTERIOR, descriptor_place(first + i))
+        elif d.kind == PMKV_PAGE_FREE_TAIL:
+            if i != count - 1 or d.page_count != i or descriptor(w, first).kind != PMKV_PAGE_FREE:
+                note(w, PROBLEM_INTERIOR, descriptor_place(first + i))
+        elif not is_zero(d) or (descriptor(w, first).kind == PMKV_PAGE_FREE and i == count - 1):
+            note(w, PROBLEM_INTERIOR, descriptor_place(first + i))
+
+
+cdef u64 check_run(Walk* w, u64 page, bint* was_free) noexcept nogil:
+    """Looks at the run that begins at `page`; how many pages it has."""
+    cdef pmkv_descriptor* d = descriptor(w, page)
+    cdef u64 count = d.page_count
+    cdef bint block = d.kind == PMKV_PAGE_RECORDS or d.kind == PMKV_PAGE_NODES
+    cdef bint is_free = d.kind == PMKV_PAGE_FREE
+    if not descriptor_is_whole(w.p, page):
+        note(w, PROBLEM_DESCRIPTOR, descriptor_place(page))
+        return 1
+    if (count == 0 or page + count > w.frontier or d.kind == PMKV_PAGE_FRESH or d.kind == PMKV_PAGE_FREE_TAIL
+            or d.kind == PMKV_PAGE_BODY or d.kind > PMKV_PAGE_LIMBO
+            or (block and (d.block_class > NODE_CLASS + 8 or count != class_pages(d.block_class)
+                           or (d.kind == PMKV_PAGE_RECORDS) != (d.block_class < RECORD_CLASSES)))):
+        note(w, PROBLEM_KIND, descriptor_place(page))
+        was_free[0] = False
+        return 1
+    check_inside(w, page, count, block)
+    if is_free:
+        if was_free[0] or page + count == w.frontier:
+            note(w, PROBLEM_FREE_RUNS_TOUCH, descriptor_place(page))
+        w.free_runs += 1
+        w.report.free_pages += count
+    elif d.kind == PMKV_PAGE_RECORDS:
+        w.report.records_pages += count
+    elif d.kind == PMKV_PAGE_EXTENT:
+        w.report.extent_pages += count
+    elif d.kind != PMKV_PAGE_LIMBO:
+        w.report.mapping_pages += count
+    if block and d.listed:
+        w.listed_blocks += 1
+    was_free[0] = is_free
+    return count
+
+
+cdef void check_pages(Walk* w) noexcept nogil:
+    cdef u64 page = 1
+    cdef bint was_free = False
+    while page < w.frontier:
+        page += check_run(w, page, &was_free)
+    while page < w.p.file_pages:      # F5: never used
+        if not is_zero(descriptor(w, page)):
+            note(w, PROBLEM_INTERIOR, descriptor_place(page))
+        page += 1
+    if sealed(w, ROOT_FREE_PAGE_COUNT) != w.report.free_pages:
+        note(w, PROBLEM_FREE_COUNT, ROOT_FREE_PAGE_COUNT)
+
+
+# ---- 2. the lists ------------------------------------------------------------------------------
+
+cdef u64 check_list(Walk* w, u64 list_place, int problem, int bin_index, int block_class) noexcept nogil:
+    """Follows a list; how many pages it has.  A cycle ends because a run is in one list once."""
+    cdef u64 page = sealed(w, list_place), before = 0, length = 0
+    cdef pmkv_descriptor* d
+    while page:
+        d = descriptor(w, page)
+        if page >= w.frontier or length > w.frontier or d.prev != before:
+            note(w, problem, list_place)
+            return length
+        if bin_index >= 0:
+            if d.kind != PMKV_PAGE_FREE or bin_of(d.page_count) != bin_index:
+                note(w, problem, descriptor_place(page))
+                return length
+        elif d.kind not in (PMKV_PAGE_RECORDS, PMKV_PAGE_NODES) or d.block_class != block_class or not d.listed:
+            note(w, problem, descriptor_place(page))
+            return length
+        before = page
+        page = d.next
+        length += 1
+    return length
+
+
+cdef void check_lists(Walk* w) noexcept nogil:
+    cdef u64 runs = 0, blocks = 0, current, length, bits
+    cdef int i
+    for i in range(FREE_BINS):
+        length = check_list(w, ROOT_FREE_BIN + <u64>i * 8, PROBLEM_FREE_LIST, i, 0)
+        bits = sealed(w, ROOT_BIN_BITMAP + <u64>(i // 56) * 8)
+        if (length != 0) != ((bits >> (i % 56) & 1) != 0):
+            note(w, PROBLEM_FREE_LIST, ROOT_BIN_BITMAP)
+        runs += length
+    if runs != w.free_runs:
+        note(w, PROBLEM_FREE_LIST, ROOT_FREE_BIN)
+    for i in range(BLOCK_CLASSES):
+        blocks += check_list(w, ROOT_BLOCK_PARTIAL + <u64>i * 8, PROBLEM_BLOCK_LIST, -1, i)
+        current = sealed(w, ROOT_BLOCK_CURRENT + <u64>i * 8)
+        if current and (current >= w.frontier or descriptor(w, current).block_class != i
+                        or descriptor(w, current).kind not in (PMKV_PAGE_RECORDS, PMKV_PAGE_NODES)
+                        or descriptor(w, current).listed):
+            note(w, PROBLEM_BLOCK_LIST, ROOT_BLOCK_CURRENT + <u64>i * 8)
+    if blocks != w.listed_blocks:
+        note(w, PROBLEM_BLOCK_LIST, ROOT_BLOCK_PARTIAL)
+
+
+# ---- 3. what is reached ---------------------------------------------------------------------------
+
+cdef bint reach_run(Walk* w, u64 place, u64 size, int kind) noexcept nogil:
+    """Marks a run of pages as in use; False if it is not one of that kind, or was in use already."""
+    cdef u64 page
+    if place < w.p.header_size or (place - w.p.header_size) % PAGE_SIZE:
+        return False
+    page = place_page(w.p, place)
+    if page >= w.frontier or descriptor(w, page).kind != kind:
+        return False
+    if descriptor(w, page).page_count != (size + PAGE_SIZE - 1) // PAGE_SIZE:
+        return False
+    if w.reached[page]:
+        note(w, PROBLEM_DOUBLE, place)
+    w.reached[page] = 1
+    return True
+
+
+cdef bint reach_units(Walk* w, u64 place, u64 size, int kind) noexcept nogil:
+    """Marks units of a block as in use; the same."""
+    cdef u64 page, first, units, i, bit
+    cdef int shift
+    if place < w.p.header_size:
+        return False
+    page = place_page(w.p, place)
+    if page >= w.frontier:
+        return False
+    if descriptor(w, page).kind == PMKV_PAGE_BODY:
+        page -= min(descriptor(w, page).page_count, page)
+    if descriptor(w, page).kind != kind or descriptor(w, page).block_class > NODE_CLASS + 8:
+        return False
+    shift = class_unit_shift(descriptor(w, page).block_class)
+    first = (place - page_place(w.p, page)) >> shift
+    units = (size + (<u64>1 << shift) - 1) >> shift
+    if (place - page_place(w.p, page)) & ((<u64>1 << shift) - 1) or first + units > 256:
+        return False
+    w.reached[page] = 1
+    for i in range(first, first + units):
+        bit = <u64>1 << (i & 63)
+        if w.units[page * 4 + i // 64] & bit:
+            note(w, PROBLEM_DOUBLE, place)
+        w.units[page * 4 + i // 64] |= bit
+    if kind == PMKV_PAGE_RECORDS:
+        w.report.used_block_bytes += units << shift
+    return True
+
+
+cdef bint reach_record(Walk* w, u64 place, Record* r) noexcept nogil:
+    """Reads the record, and marks what it occupies."""
+    if record_parse(w.p, place, r) != PMKV_OK or not record_body_is_whole(w.p, r):
+        note(w, PROBLEM_RECORD, place)
+        return False
+    if r.extent_place:
+        if not reach_run(w, r.extent_place, r.value_size, PMKV_PAGE_EXTENT):
+            note(w, PROBLEM_NOT_ALLOCATED, r.extent_place)
+        elif descriptor(w, place_page(w.p, r.extent_place)).owner != place:
+            note(w, PROBLEM_DOUBLE, r.extent_place)
+        if w.verify_values and not record_value_is_whole(w.p, r):
+            note(w, PROBLEM_VALUE, r.extent_place)
+    if r.body_size > PAGE_SIZE:
+        if not reach_run(w, place, r.body_size, PMKV_PAGE_EXTENT):
+            note(w, PROBLEM_NOT_ALLOCATED, place)
+    elif not reach_units(w, place, r.body_size, PMKV_PAGE_RECORDS):
+        note(w, PROBLEM_NOT_ALLOCATED, place)
+    return True
+
+
+cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
+    cdef u64 word
+    cdef int i, status
+    cdef Record r, again
+    if not reach_run(w, leaf, PAGE_SIZE, PMKV_PAGE_LEAF):
+        note(w, PROBLEM_REFERENCE, leaf)
+        return
+    for i in range(LEAF_SLOTS):
+        word = sealed(w, leaf + i * 8)
+        if not word & GRANULE_MASK or not reach_record(w, (word & GRANULE_MASK) << GRANULE_SHIFT, &r):
+            continue
+        w.report.entries += 1
+        w.report.live_bytes += r.key_size + r.value_size
+        status = mapping_get(w.p, root_place, r.key, r.key_size, &again)
+        if status != PMKV_OK or again.place != r.place:
+            note(w, PROBLEM_LOST, r.place)
+
+
+cdef void check_reference(Walk* w, u64 root_place, u64 place, int level) noexcept nogil:
+    """Follows one reference of the mapping, and what is below it."""
+    cdef u64 payload = sealed(w, place), node, bits, i, last = 0, word
+    node = (payload & GRANULE_MASK) << GRANULE_SHIFT
+    bits = payload >> REFERENCE_BITS_SHIFT & REFERENCE_BITS_MASK
+    if payload == 0 or level > 8 or bits > <u64>NODE_MAX_BITS:
+        if level or payload:
+            note(w, PROBLEM_REFERENCE, place)
+        return
+    if bits == 0:
+        check_leaf(w, root_place, node)
+        return
+    if not (reach_run(w, node, PAGE_SIZE, PMKV_PAGE_NODE) if bits == <u64>NODE_MAX_BITS
+            else reach_units(w, node, <u64>8 << bits, PMKV_PAGE_NODES)):
+        note(w, PROBLEM_REFERENCE, place)
+        return
+    for i in range(<u64>1 << bits):
+        word = pmkv_load(&w.p.m, node + i * 8)
+        if word != last:          # a leaf of smaller depth stands in several words
+            check_reference(w, root_place, node + i * 8, level + 1)
+        last = word
+
+
+cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
+    cdef u64 entries = w.report.entries, live_bytes = w.report.live_bytes
+    check_reference(w, namespace + NAMESPACE_MAPPING, namespace + NAMESPACE_MAPPING, 0)
+    if sealed(w, namespace + NAMESPACE_ENTRY_COUNT) != w.report.entries - entries:
+        note(w, PROBLEM_ENTRY_COUNT, namespace + NAMESPACE_ENTRY_COUNT)
+    if sealed(w, namespace + NAMESPACE_LIVE_BYTES) != w.report.live_bytes - live_bytes:
+        note(w, PROBLEM_LIVE_BYTES, namespace + NAMESPACE_LIVE_BYTES)
+
+
+cdef void check_limbo(Walk* w) noexcept nogil:
+    cdef u64 count = sealed(w, ROOT_LIMBO_COUNT), page = sealed(w, ROOT_LIMBO_HEAD), index
+    cdef Record r
+    w.report.limbo_entries = count
+    if (count == 0) != (page == 0):
+        note(w, PROBLEM_LIMBO, ROOT_LIMBO_HEAD)
+        return
+    while count:
+        if page >= w.frontier or not reach_run(w, page_place(w.p, page), PAGE_SIZE, PMKV_PAGE_LIMBO):
+            note(w, PROBLEM_LIMBO, ROOT_LIMBO_HEAD)
+            return
+        while count:
+            count -= 1
+            index = count % 511
+            reach_record(w, sealed(w, page_place(w.p, page) + (1 + index) * 8) << GRANULE_SHIFT, &r)
+            if index == 0:
+                break
+        page = sealed(w, page_place(w.p, page))
+
+
+# ---- 4. what is reached and what is marked agree -------------------------------------------------------
+
+cdef extern from *:
+    int __builtin_popcountll(unsigned long long) nogil
+
+
+cdef void compare_block(Walk* w, u64 page) noexcept nogil:
+    cdef pmkv_descriptor* d = descriptor(w, page)
+    cdef u64 marked, reached, used = 0
+    cdef int word
+    for word in range(4):
+        marked = d.bitmap[word]
+        reached = w.units[page * 4 + word]
+        used += __builtin_popcountll(marked)
+        if reached & ~marked:
+            note(w, PROBLEM_NOT_ALLOCATED, page_place(w.p, page))
+        if marked & ~reached:
+            note(w, PROBLEM_LEAKED, page_place(w.p, page))
+    if d.kind == PMKV_PAGE_RECORDS and d.block_class <= NODE_CLASS + 8:
+        w.report.free_block_bytes += (256 - used) << class_unit_shift(d.block_class)
+    # B2: an empty block is current, or went back to the free pages
+    if used == 0 and sealed(w, ROOT_BLOCK_CURRENT + <u64>(d.block_class % BLOCK_CLASSES) * 8) != page:
+        note(w, PROBLEM_LEAKED, page_place(w.p, page))
+
+
+cdef void compare(Walk* w) noexcept nogil:
+    cdef u64 page = 1
+    cdef pmkv_descriptor* d
+    while page < w.frontier:
+        d = descriptor(w, page)
+        if d.kind == PMKV_PAGE_RECORDS or d.kind == PMKV_PAGE_NODES:
+            compare_block(w, page)
+        elif d.kind >= PMKV_PAGE_EXTENT and not w.reached[page]:
+            note(w, PROBLEM_LEAKED, page_place(w.p, page))
+        page += max(<u64>1, d.page_count) if d.kind != PMKV_PAGE_BODY and d.kind != PMKV_PAGE_FREE_TAIL else 1
+
+
+cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
+    """Fills the report; NO_MEMORY if there was none for the accounting."""
+    cdef Walk w
+    memset(report, 0, sizeof(Report))
+    w.p = p
+    w.report = report
+    w.verify_values = verify_values
+    w.free_runs = w.listed_blocks = 0
+    w.frontier = min(pmkv_load(&p.m, ROOT_FRONTIER) & SEAL_MASK, p.file_pages)
+    w.units = <u64*>calloc(w.frontier + 1, 32)
+    w.reached = <unsigned char*>calloc(w.frontier + 1, 1)
+    if w.units == NULL or w.reached == NULL:
+        free(w.units)
+        free(w.reached)
+        return PMKV_NO_MEMORY
+    check_pages(&w)
+    check_lists(&w)
+    check_namespace(&w, ROOT_CATALOGUE)
+    check_namespace(&w, ROOT_DEFAULT_NAMESPACE)
+    check_limbo(&w)
+    compare(&w)
+    free(w.units)
+    free(w.reached)
+    return PMKV_OK

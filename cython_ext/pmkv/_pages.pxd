@@ -1,0 +1,28 @@
+"""_pages.pxd (L2): runs of pages, and the descriptors that say what they are."""
+from pmkv._core cimport u64
+from pmkv._pool cimport Pool
+from pmkv._redo cimport Txn
+
+# Words 0 and 1 of a descriptor.
+cdef struct Head:
+    int kind
+    int block_class
+    bint listed
+    u64 page_count
+    u64 prev
+    u64 next
+
+cdef inline u64 head_word(int kind, u64 block_class, u64 listed, u64 page_count) noexcept nogil:
+    return <u64>kind | block_class << 8 | listed << 16 | page_count << 32
+
+cdef int descriptor_read(Txn* t, u64 page, Head* head) noexcept nogil
+cdef int descriptor_log(Txn* t, u64 page, u64 word_index, u64 word) noexcept nogil
+cdef int descriptor_clear(Txn* t, u64 page) noexcept nogil
+cdef int descriptors_seal(Txn* t) noexcept nogil
+cdef bint descriptor_is_whole(const Pool* p, u64 page) noexcept nogil
+cdef int list_push(Txn* t, u64 list_place, u64 page) noexcept nogil
+cdef int list_remove(Txn* t, u64 list_place, u64 page) noexcept nogil
+cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page) noexcept nogil
+cdef int pages_free(Txn* t, u64 page, u64 count) noexcept nogil
+cdef int pages_spare(Txn* t, u64 count, u64* page) noexcept nogil
+cdef int bin_of(u64 count) noexcept nogil

@@ -1,0 +1,338 @@
+"""_pages.pyx (L2): runs of pages: allocate, free, join.
+
+May know: descriptors, and the words of the root that find free runs.  Not what pages hold.
+
+A pool's pages below the *frontier* belong to runs, one after the other; each run begins
+with a descriptor that says what it is and how long.  Pages from the frontier on have never
+been used and their descriptors are zero.  Free runs lie in 112 bins by length, four to a
+doubling, each a doubly linked list through the descriptors; a bitmap says which bins are
+not empty.  So finding, freeing and joining look at a handful of descriptors, whatever the
+size of the pool.
+
+Invariants
+  G1. The descriptor of a page that is neither the first nor the last of a free run, nor
+      the first of another run, nor the body of a block, is zero.
+  G2. No two free runs touch, and none touches the frontier: freeing joins.
+  G3. A descriptor's check covers its line; it is computed once a commit, for all that the
+      commit touched, and tested before the first change.
+"""
+from pmkv._core cimport *
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, pool_grow
+from pmkv._redo cimport (
+    Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
+)
+
+cdef enum:
+    CHECK_WORD = 3
+    BINS_PER_BITMAP = 56
+    TRIES_IN_OWN_BIN = 8          # a bin holds runs a quarter longer at most: a few tries fit exactly
+
+
+# ---- descriptors ---------------------------------------------------------------------------
+
+cdef uint32_t line_check(const u64* words) noexcept nogil:
+    """CRC32C of the eight words, the check taken as zero.  Zero for a zero line."""
+    cdef uint32_t crc = 0
+    cdef int i
+    for i in range(8):
+        crc = pmkv_crc_u64(crc, 0 if i == CHECK_WORD else words[i])
+    return crc
+
+
+cdef bint descriptor_is_whole(const Pool* p, u64 page) noexcept nogil:
+    cdef const u64* words = <const u64*>pmkv_at(&p.m, descriptor_place(page))
+    return pmkv_check(&p.m, PMKV_CHECK_DESCRIPTOR, line_check(words) == words[CHECK_WORD])
+
+
+cdef int descriptor_verify(Txn* t, u64 page) noexcept nogil:
+    """Tests the check, unless this transaction has changed the descriptor already (G3)."""
+    if page == 0 or page >= t.p.file_pages:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    if txn_has(t, descriptor_place(page) + CHECK_WORD * 8) or descriptor_is_whole(t.p, page):
+        return PMKV_OK
+    return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+
+
+cdef int descriptor_read(Txn* t, u64 page, Head* head) noexcept nogil:
+    cdef u64 word
+    if descriptor_verify(t, page) != PMKV_OK:
+        return t.status
+    word = txn_read(t, descriptor_place(page))
+    head.kind = word & 255
+    head.block_class = word >> 8 & 255
+    head.listed = word >> 16 & 255
+    head.page_count = word >> 32
+    word = txn_read(t, descriptor_place(page) + 8)
+    head.prev = <uint32_t>word
+    head.next = word >> 32
+    return PMKV_OK
+
+
+cdef int descriptor_log(Txn* t, u64 page, u64 word_index, u64 word) noexcept nogil:
+    cdef u64 check_place = descriptor_place(page) + CHECK_WORD * 8
+    if not txn_has(t, check_place):
+        if descriptor_verify(t, page) != PMKV_OK:
+            return t.status
+        txn_log(t, check_place, 0)
+        txn_push(t, &t.touched, &t.touched_count, &t.touched_capacity, page)
+    return txn_log(t, descriptor_place(page) + word_index * 8, word)
+
+
+cdef int descriptor_clear(Txn* t, u64 page) noexcept nogil:
+    """The page's descriptor is zero again (G1)."""
+    cdef u64 i
+    for i in range(8):
+        if i != CHECK_WORD and txn_read(t, descriptor_place(page) + i * 8):
+            descriptor_log(t, page, i, 0)
+    return t.status
+
+
+cdef int descriptors_seal(Txn* t) noexcept nogil:
+    """Computes the checks of all descriptors that the transaction changed (G3)."""
+    cdef u64 words[8]
+    cdef u64 place
+    cdef size_t i
+    cdef int word
+    for i in range(t.touched_count):
+        place = descriptor_place(t.touched[i])
+        for word in range(8):
+            words[word] = txn_read(t, place + word * 8)
+        txn_log(t, place + CHECK_WORD * 8, line_check(words))
+    return t.status
+
+
+# ---- lists through descriptors -----------------------------------------------------------------
+
+cdef inline u64 links(u64 prev, u64 next) noexcept nogil:
+    return prev | next << 32
+
+
+cdef int list_push(Txn* t, u64 list_place, u64 page) noexcept nogil:
+    cdef u64 first
+    cdef Head head
+    if txn_read_sealed(t, list_place, &first) != PMKV_OK:
+        return t.status
+    if first:
+        if descriptor_read(t, first, &head) != PMKV_OK:
+            return t.status
+        descriptor_log(t, first, 1, links(page, head.next))
+    descriptor_log(t, page, 1, links(0, first))
+    return txn_log_sealed(t, list_place, page)
+
+
+cdef int list_remove(Txn* t, u64 list_place, u64 page) noexcept nogil:
+    cdef Head head, other
+    if descriptor_read(t, page, &head) != PMKV_OK:
+        return t.status
+    if head.prev:
+        if descriptor_read(t, head.prev, &other) != PMKV_OK:
+            return t.status
+        descriptor_log(t, head.prev, 1, links(other.prev, head.next))
+    else:
+        txn_log_sealed(t, list_place, head.next)
+    if head.next:
+        if descriptor_read(t, head.next, &other) != PMKV_OK:
+            return t.status
+        descriptor_log(t, head.next, 1, links(head.prev, other.next))
+    return descriptor_log(t, page, 1, 0)
+
+
+# ---- free runs ---------------------------------------------------------------------------------------
+
+cdef int bin_of(u64 count) noexcept nogil:
+    """The bin of a run: 1, 2, 3, then four bins to each doubling."""
+    cdef int log2
+    if count < 4:
+        return <int>count - 1
+    log2 = 63 - __builtin_clzll(count)
+    return min(3 + (log2 - 2) * 4 + <int>(count >> (log2 - 2) & 3), FREE_BINS - 1)
+
+
+cdef extern from *:
+    int __builtin_clzll(unsigned long long) nogil
+    int __builtin_ctzll(unsigned long long) nogil
+
+
+cdef int mark_bin(Txn* t, int bin_index, bint filled) noexcept nogil:
+    cdef u64 place = ROOT_BIN_BITMAP + <u64>(bin_index // BINS_PER_BITMAP) * 8
+    cdef u64 bits, bit = <u64>1 << bin_index % BINS_PER_BITMAP
+    if txn_read_sealed(t, place, &bits) != PMKV_OK:
+        return t.status
+    if ((bits & bit) != 0) != filled:
+        txn_log_sealed(t, place, bits ^ bit)
+    return t.status
+
+
+cdef int change_free_count(Txn* t, u64 plus, u64 minus) noexcept nogil:
+    cdef u64 count
+    if txn_read_sealed(t, ROOT_FREE_PAGE_COUNT, &count) != PMKV_OK:
+        return t.status
+    if count + plus < minus:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, ROOT_FREE_PAGE_COUNT))
+    return txn_log_sealed(t, ROOT_FREE_PAGE_COUNT, count + plus - minus)
+
+
+cdef int put_free_run(Txn* t, u64 page, u64 count) noexcept nogil:
+    cdef int index = bin_of(count)
+    descriptor_log(t, page, 0, head_word(PMKV_PAGE_FREE, 0, 0, count))
+    if count > 1:
+        descriptor_log(t, page + count - 1, 0, head_word(PMKV_PAGE_FREE_TAIL, 0, 0, count - 1))
+    list_push(t, ROOT_FREE_BIN + <u64>index * 8, page)
+    return mark_bin(t, index, True)
+
+
+cdef int take_free_run(Txn* t, u64 page, u64 count) noexcept nogil:
+    """Removes the run from its bin; its descriptors are zero afterwards."""
+    cdef int index = bin_of(count)
+    cdef u64 first
+    list_remove(t, ROOT_FREE_BIN + <u64>index * 8, page)
+    if txn_read_sealed(t, ROOT_FREE_BIN + <u64>index * 8, &first) == PMKV_OK and first == 0:
+        mark_bin(t, index, False)
+    if count > 1:
+        descriptor_clear(t, page + count - 1)
+    return descriptor_clear(t, page)
+
+
+cdef int read_free_run(Txn* t, u64 page, Head* head) noexcept nogil:
+    if descriptor_read(t, page, head) != PMKV_OK:
+        return t.status
+    if head.kind != PMKV_PAGE_FREE or head.page_count == 0 or page + head.page_count > t.p.file_pages:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    return PMKV_OK
+
+
+cdef u64 find_in_bin(Txn* t, int index, u64 count, int tries) noexcept nogil:
+    """A run of the bin that is long enough, among its first few, or 0."""
+    cdef u64 page
+    cdef Head head
+    if txn_read_sealed(t, ROOT_FREE_BIN + <u64>index * 8, &page) != PMKV_OK:
+        return 0
+    while page and tries > 0 and read_free_run(t, page, &head) == PMKV_OK:
+        if head.page_count >= count:
+            return page
+        page = head.next
+        tries -= 1
+    return 0
+
+
+cdef int next_filled_bin(Txn* t, int index) noexcept nogil:
+    """The first bin from `index` on that is not empty, or -1."""
+    cdef u64 bits
+    cdef int at
+    while index < FREE_BINS:
+        if txn_read_sealed(t, ROOT_BIN_BITMAP + <u64>(index // BINS_PER_BITMAP) * 8, &bits) != PMKV_OK:
+            return -1
+        at = index % BINS_PER_BITMAP
+        bits >>= at
+        if bits:
+            return index + __builtin_ctzll(bits)
+        index += BINS_PER_BITMAP - at
+    return -1
+
+
+cdef u64 find_free_run(Txn* t, u64 count) noexcept nogil:
+    cdef int index = bin_of(count)
+    cdef u64 page = find_in_bin(t, index, count, TRIES_IN_OWN_BIN)
+    if page == 0 and t.status == PMKV_OK:
+        index = next_filled_bin(t, index + 1)
+        if index >= 0:
+            page = find_in_bin(t, index, count, 1)
+    return page
+
+
+# ---- the frontier ----------------------------------------------------------------------------------------
+
+cdef int advance_frontier(Txn* t, u64 count, u64* page) noexcept nogil:
+    cdef u64 claimed
+    cdef int status
+    if txn_read_sealed(t, ROOT_FRONTIER, page) != PMKV_OK or txn_read_sealed(t, ROOT_PAGE_COUNT, &claimed) != PMKV_OK:
+        return t.status
+    status = pool_grow(t.p, page[0] + count)
+    if status != PMKV_OK:
+        return txn_fail(t, status)
+    if page[0] + count > claimed:
+        txn_log_sealed(t, ROOT_PAGE_COUNT, t.p.file_pages)
+    return txn_log_sealed(t, ROOT_FRONTIER, page[0] + count)
+
+
+cdef int pages_spare(Txn* t, u64 count, u64* page) noexcept nogil:
+    """Pages that are free before the commit and after it: the transaction may scribble on them.
+
+    They lie beyond both frontiers: what the transaction frees still holds the state before it.
+    """
+    cdef u64 frontier
+    cdef int status
+    if txn_read_sealed(t, ROOT_FRONTIER, &frontier) != PMKV_OK:
+        return t.status
+    page[0] = max(frontier, pmkv_load(&t.p.m, ROOT_FRONTIER) & SEAL_MASK)
+    status = pool_grow(t.p, page[0] + count)
+    return status if status == PMKV_OK else txn_fail(t, status)
+
+
+# ---- allocate and free --------------------------------------------------------------------------------------
+
+cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page) noexcept nogil:
+    """A run of exactly `count` pages: from the free runs if one fits, else from the frontier."""
+    cdef Head head
+    if t.status != PMKV_OK:
+        return t.status
+    page[0] = find_free_run(t, count)
+    if t.status != PMKV_OK:
+        return t.status
+    if page[0]:
+        if read_free_run(t, page[0], &head) != PMKV_OK or take_free_run(t, page[0], head.page_count) != PMKV_OK:
+            return t.status
+        change_free_count(t, 0, count)
+        if head.page_count > count:
+            put_free_run(t, page[0] + count, head.page_count - count)
+    elif advance_frontier(t, count, page) != PMKV_OK:
+        return t.status
+    return descriptor_log(t, page[0], 0, head_word(kind, block_class, 0, count))
+
+
+cdef int run_before(Txn* t, u64 page, u64* first) noexcept nogil:
+    """The free run that ends right before `page`, or 0."""
+    cdef Head head
+    first[0] = 0
+    if page == 1:
+        return PMKV_OK
+    if descriptor_read(t, page - 1, &head) != PMKV_OK:
+        return t.status
+    if head.kind == PMKV_PAGE_FREE and head.page_count == 1:
+        first[0] = page - 1
+    elif head.kind == PMKV_PAGE_FREE_TAIL and head.page_count < page - 1:
+        first[0] = page - 1 - head.page_count
+    return PMKV_OK
+
+
+cdef int pages_free(Txn* t, u64 page, u64 count) noexcept nogil:
+    """Frees the run, joining it with its free neighbours or with the frontier (G2).
+
+    Its own descriptors are cleared here.  Called when the transaction allocates no more, so
+    that nothing is built where the state before the commit still lies (R2).
+    """
+    cdef u64 frontier, before
+    cdef Head head
+    if descriptor_clear(t, page) != PMKV_OK or txn_read_sealed(t, ROOT_FRONTIER, &frontier) != PMKV_OK:
+        return t.status
+    if page + count > frontier:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    change_free_count(t, count, 0)
+    if run_before(t, page, &before) != PMKV_OK:
+        return t.status
+    if before:
+        if read_free_run(t, before, &head) != PMKV_OK or take_free_run(t, before, head.page_count) != PMKV_OK:
+            return t.status
+        page, count = before, count + (page - before)
+    if page + count < frontier:
+        if descriptor_read(t, page + count, &head) != PMKV_OK:
+            return t.status
+        if head.kind == PMKV_PAGE_FREE:
+            if read_free_run(t, page + count, &head) != PMKV_OK:
+                return t.status
+            take_free_run(t, page + count, head.page_count)
+            count += head.page_count
+    if page + count == frontier:
+        change_free_count(t, 0, count)
+        return txn_log_sealed(t, ROOT_FRONTIER, page)
+    return put_free_run(t, page, count)

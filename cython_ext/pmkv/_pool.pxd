@@ -1,0 +1,105 @@
+"""_pool.pxd (L1): a pool as a process holds it, and where things lie in it.
+
+The geometry is here, inline, because every other floor computes with it.  A pool
+is its header and then sections; each section is the descriptors of its pages and
+then the pages:
+
+      file     | header | descriptors 0 | pages 0 | descriptors 1 | pages 1 | ...
+      memory   | header | pages 0 | pages 1 | ...      and apart   | descriptors 0 | descriptors 1 | ...
+
+Descriptors and pages are mapped into two reserved ranges (as Linux's vmemmap), so
+that both are contiguous in memory however the pool has grown, an extent may span
+sections, and nothing that is mapped ever moves.
+"""
+from pmkv._core cimport (
+    DESCRIPTOR_SPACE, PAGE_SIZE, PMKV_CHECK_SEAL, PMKV_CORRUPTED, PMKV_OK, SEAL_MASK, pmkv_check, pmkv_is_sealed,
+    pmkv_load, pmkv_medium, pmkv_root, pmkv_superblock, u64,
+)
+
+cdef struct Fault:
+    int site                 # the check that failed
+    int os_error             # errno
+    u64 place                # where
+
+cdef struct Pool:
+    pmkv_medium m
+    Fault fault
+    # geometry, as the superblock has it
+    u64 header_size
+    u64 ring_place
+    u64 ring_size
+    u64 section_pages
+    u64 seed0
+    u64 seed1
+    # what is mapped
+    u64 max_pages            # the file may not have room for more
+    u64 reserved_pages       # address space for so many
+    u64 mapped_sections
+    u64 file_pages           # the file has room for so many
+    u64 device_pages         # a device's size, 0 for a file
+    bint writable
+    bint synchronous         # MAP_SYNC was granted
+    void* reservation
+    size_t reservation_size
+    # the redo ring, in lines since the pool was made
+    u64 head                 # the next entry goes here: the next commit number
+    u64 checkpoint           # what is before is applied and durable
+    u64 tail                 # the ring may be reused up to here: this is on the medium
+    u64 window               # lines of log that recovery may have to replay
+    bint failed              # a commit's sync failed: what became of it is known after recovery only
+    bint checkpoint_due      # a page that held logged words was freed: see redo, D3
+    u64 apply_sequence       # odd while words are being applied
+
+cdef struct Geometry:
+    u64 header_size
+    u64 ring_size
+    u64 section_pages
+    u64 initial_pages
+
+cdef inline u64 page_place(const Pool* p, u64 page) noexcept nogil:
+    return p.header_size + page * PAGE_SIZE
+
+cdef inline u64 place_page(const Pool* p, u64 place) noexcept nogil:
+    return (place - p.header_size) // PAGE_SIZE
+
+cdef inline u64 descriptor_place(u64 page) noexcept nogil:
+    return DESCRIPTOR_SPACE | (page * 64)
+
+cdef inline u64 section_descriptor_bytes(const Pool* p) noexcept nogil:
+    return p.section_pages * 64
+
+cdef inline u64 section_bytes(const Pool* p) noexcept nogil:
+    return p.section_pages * (PAGE_SIZE + 64)
+
+cdef inline u64 descriptor_offset(const Pool* p, u64 page) noexcept nogil:
+    """Where a page's descriptor lies in the file."""
+    return p.header_size + page // p.section_pages * section_bytes(p) + page % p.section_pages * 64
+
+cdef inline u64 page_offset(const Pool* p, u64 page) noexcept nogil:
+    """Where a page lies in the file."""
+    return (p.header_size + page // p.section_pages * section_bytes(p) + section_descriptor_bytes(p)
+            + page % p.section_pages * PAGE_SIZE)
+
+cdef inline u64 file_size_for(const Pool* p, u64 pages) noexcept nogil:
+    return page_offset(p, pages - 1) + PAGE_SIZE if pages else p.header_size
+
+cdef inline int corrupted(Pool* p, int site, u64 place) noexcept nogil:
+    p.fault.site = site
+    p.fault.place = place
+    return PMKV_CORRUPTED
+
+cdef inline int unseal(Pool* p, u64 place, u64 word, u64* payload) noexcept nogil:
+    """The 56 bits of a sealed word that was read from `place`."""
+    payload[0] = word & SEAL_MASK
+    if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word)):
+        return corrupted(p, PMKV_CHECK_SEAL, place)
+    return PMKV_OK
+
+cdef int pool_read_superblock(Pool* p, int fd, u64 file_size, pmkv_superblock* found) noexcept nogil
+cdef int pool_map(Pool* p, u64 pages, u64 reserve_pages, bint want_sync) noexcept nogil
+cdef void pool_unmap(Pool* p) noexcept nogil
+cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* superblock) noexcept nogil
+cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil
+cdef int pool_check_root(Pool* p) noexcept nogil
+cdef int pool_grow(Pool* p, u64 pages) noexcept nogil
+cdef bint pool_probe_sync(int fd) noexcept nogil

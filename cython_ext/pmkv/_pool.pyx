@@ -1,0 +1,464 @@
+"""_pool.pyx (L1): the file or device: superblocks, mapping, growth.
+
+May know: files, mappings, the superblock and the seals of the root.  Not what pages
+are for.
+
+Invariants
+  1. What the file has room for is allocated (fallocate), so a store into a mapped
+     page below `file_pages` never meets a hole on a full file system.
+  2. The superblocks are written when the pool is made, after everything else, and
+     each is complete in itself; a pool without a valid one is refused untouched.
+  3. Address space is reserved once; sections are mapped into it and never move.
+Threads: opening and growing happen under the writer's lock.
+"""
+from libc.errno cimport EINTR, ENOSPC, EOPNOTSUPP, EFBIG, EDQUOT, EIO, EINVAL, errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from pmkv._core cimport *
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <fcntl.h>
+    #include <sys/mman.h>
+    #include <sys/stat.h>
+    #include <unistd.h>
+    #ifndef MAP_SHARED_VALIDATE
+    #define MAP_SHARED_VALIDATE 3
+    #endif
+    #ifndef MAP_SYNC
+    #define MAP_SYNC 0x80000
+    #endif
+    #ifndef MADV_POPULATE_WRITE
+    #define MADV_POPULATE_WRITE 23
+    #endif
+    """
+    int PROT_READ, PROT_WRITE, PROT_NONE
+    int MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE
+    int MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_DONTDUMP
+    void* MAP_FAILED
+    void* mmap(void*, size_t, int, int, int, long) nogil
+    int munmap(void*, size_t) nogil
+    int madvise(void*, size_t, int) nogil
+    int fallocate(int, int, long, long) nogil
+    int ftruncate(int, long) nogil
+    int fsync(int) nogil
+    ssize_t pread(int, void*, size_t, long) nogil
+    ssize_t pwrite(int, const void*, size_t, long) nogil
+
+cdef enum:
+    HUGE = 2 << 20
+    GROW_MIN_PAGES = 512           # 2 MiB
+    GROW_MAX_PAGES = 16384         # 64 MiB
+    RESERVE_MIN_PAGES = 1 << 14    # 64 MiB
+    GROW_TRACED_PAGES = 8          # a simulated pool is small, and so are its states
+
+
+# ---- superblocks ----------------------------------------------------------------------
+
+cdef u64 superblock_checksum(const pmkv_superblock* s) noexcept nogil:
+    return pmkv_hash64(0, 0, s, sizeof(pmkv_superblock) - 8)
+
+
+cdef bint geometry_is_sane(const pmkv_superblock* s) noexcept nogil:
+    return (s.page_size == PAGE_SIZE
+            and s.header_size % PAGE_SIZE == 0 and 16384 <= s.header_size <= (64 << 20)
+            and s.ring_place % PAGE_SIZE == 0 and s.ring_place >= 2 * PAGE_SIZE
+            and s.ring_size % PAGE_SIZE == 0 and PAGE_SIZE <= s.ring_size <= (4 << 20) - PAGE_SIZE
+            and s.ring_place + s.ring_size + PAGE_SIZE <= s.header_size
+            and s.root_place == PAGE_SIZE
+            and s.section_pages % 64 == 0 and 64 <= s.section_pages <= (1 << 22))
+
+
+cdef int superblock_status(Pool* p, const pmkv_superblock* s) noexcept nogil:
+    """OK, or why this copy cannot be used."""
+    cdef bint ok
+    if s.magic != PMKV_MAGIC:
+        return PMKV_FOREIGN
+    ok = s.checksum == superblock_checksum(s)
+    if s.version > PMKV_FORMAT_VERSION or (ok and s.incompatible_features != 0):
+        return PMKV_NEWER
+    if not pmkv_check(&p.m, PMKV_CHECK_SUPERBLOCK, ok) or s.version == 0 or not geometry_is_sane(s):
+        return PMKV_CORRUPTED
+    return PMKV_OK
+
+
+cdef int read_superblock_at(Pool* p, int fd, u64 offset, pmkv_superblock* s) noexcept nogil:
+    cdef ssize_t n
+    memset(s, 0, sizeof(pmkv_superblock))
+    while True:
+        n = pread(fd, s, sizeof(pmkv_superblock), <long>offset)
+        if n < 0 and errno == EINTR:
+            continue
+        if n < 0:
+            p.fault.os_error = errno
+            return PMKV_OS_ERROR
+        return superblock_status(p, s) if n == sizeof(pmkv_superblock) else PMKV_TRUNCATED
+
+
+cdef int pool_read_superblock(Pool* p, int fd, u64 file_size, pmkv_superblock* found) noexcept nogil:
+    """Finds the newest valid superblock, or says what the file is instead.
+
+    Copy B ends the header; where copy A does not say how long that is, every power of
+    two is tried.  Writes nothing.
+    """
+    cdef pmkv_superblock a, b
+    cdef int of_a, of_b
+    cdef u64 size
+    of_a = read_superblock_at(p, fd, 0, &a)
+    of_b = PMKV_FOREIGN
+    if of_a == PMKV_OS_ERROR:
+        return of_a
+    if of_a == PMKV_OK:
+        of_b = read_superblock_at(p, fd, a.header_size - PAGE_SIZE, &b)
+    else:
+        size = 16384
+        while size <= (64 << 20) and size <= file_size and of_b != PMKV_OK:
+            of_b = read_superblock_at(p, fd, size - PAGE_SIZE, &b)
+            if of_b == PMKV_OK and b.header_size != size:
+                of_b = PMKV_FOREIGN
+            size *= 2
+    p.fault.place = 0
+    p.fault.site = PMKV_CHECK_SUPERBLOCK
+    if of_b == PMKV_OK and (of_a != PMKV_OK or b.sequence > a.sequence):
+        found[0] = b
+    elif of_a == PMKV_OK:
+        found[0] = a
+    elif of_a == PMKV_NEWER or of_b == PMKV_NEWER:
+        found[0] = a if of_a == PMKV_NEWER else b
+        return PMKV_NEWER
+    elif of_a == PMKV_CORRUPTED or of_b == PMKV_CORRUPTED:
+        return PMKV_CORRUPTED
+    else:
+        return PMKV_FOREIGN if a.magic != PMKV_MAGIC else PMKV_TRUNCATED
+    if file_size < found.header_size:
+        return PMKV_TRUNCATED
+    p.header_size = found.header_size
+    p.ring_place = found.ring_place
+    p.ring_size = found.ring_size
+    p.section_pages = found.section_pages
+    p.seed0 = found.seed[0]
+    p.seed1 = found.seed[1]
+    return PMKV_OK
+
+
+# ---- mapping ---------------------------------------------------------------------------
+
+cdef bint pool_probe_sync(int fd) noexcept nogil:
+    """Whether the kernel grants MAP_SYNC on this file: then it is DAX."""
+    cdef void* at = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0)
+    if at == MAP_FAILED:  # a DAX device maps only whole huge pages
+        at = mmap(NULL, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0)
+        if at == MAP_FAILED:
+            return False
+        munmap(at, HUGE)
+        return True
+    munmap(at, PAGE_SIZE)
+    return True
+
+
+cdef u64 bytes_on_device(Pool* p, u64 offset, u64 size) noexcept nogil:
+    """A device cannot be mapped beyond its end; a file can, and grows into it."""
+    cdef u64 end
+    if p.device_pages == 0:
+        return size
+    end = file_size_for(p, p.device_pages)
+    return 0 if offset >= end else min(size, end - offset)
+
+
+cdef int map_range(Pool* p, char* at, u64 offset, u64 size) noexcept nogil:
+    cdef int flags = MAP_FIXED
+    size = bytes_on_device(p, offset, size)
+    if size == 0:
+        return PMKV_OK
+    if not p.writable:
+        flags |= MAP_PRIVATE   # recovery of a read-only pool replays into private pages
+    elif p.synchronous:
+        flags |= MAP_SHARED_VALIDATE | MAP_SYNC
+    else:
+        flags |= MAP_SHARED
+    if mmap(at, size, PROT_READ | PROT_WRITE, flags | (0 if p.writable else MAP_NORESERVE),
+            p.m.fd, <long>offset) == MAP_FAILED:
+        p.fault.os_error = errno
+        return PMKV_OS_ERROR
+    madvise(at, size, MADV_HUGEPAGE)
+    madvise(at, size, MADV_DONTDUMP)
+    return PMKV_OK
+
+
+cdef int map_sections(Pool* p, u64 pages) noexcept nogil:
+    cdef u64 section, first
+    cdef int status
+    while p.mapped_sections * p.section_pages < pages:
+        section = p.mapped_sections
+        first = section * p.section_pages
+        status = map_range(p, p.m.descriptors + first * 64, descriptor_offset(p, first),
+                           section_descriptor_bytes(p))
+        if status == PMKV_OK:
+            status = map_range(p, p.m.data + page_place(p, first), page_offset(p, first),
+                               p.section_pages * PAGE_SIZE)
+        if status != PMKV_OK:
+            return status
+        p.mapped_sections += 1
+    return PMKV_OK
+
+
+cdef int reserve(Pool* p, u64 at_least, u64 wished) noexcept nogil:
+    """Address space for descriptors and pages, aligned for huge pages.
+
+    Costs nothing but addresses.  Halved until it fits, so that a process may hold
+    thousands of pools, or live under `ulimit -v`.
+    """
+    cdef u64 pages = max(wished, at_least)
+    cdef u64 descriptor_bytes, page_bytes, total
+    cdef void* at
+    while True:
+        pages = (pages + p.section_pages - 1) // p.section_pages * p.section_pages
+        descriptor_bytes = (pages * 64 + HUGE - 1) // HUGE * HUGE
+        page_bytes = (p.header_size + pages * PAGE_SIZE + HUGE - 1) // HUGE * HUGE
+        total = descriptor_bytes + page_bytes + 2 * HUGE
+        at = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if at != MAP_FAILED:
+            break
+        if pages // 2 < at_least:
+            p.fault.os_error = errno
+            return PMKV_ADDRESS_SPACE
+        pages //= 2
+    p.reservation = at
+    p.reservation_size = total
+    p.reserved_pages = pages
+    p.m.descriptors = <char*>((<u64>at + HUGE - 1) // HUGE * HUGE)
+    # Pages of section 0 on a huge page's boundary when the header is a multiple of one.
+    p.m.data = p.m.descriptors + descriptor_bytes
+    return PMKV_OK
+
+
+cdef int pool_map(Pool* p, u64 pages, u64 reserve_pages, bint want_sync) noexcept nogil:
+    """Maps the header and the sections that hold `pages` pages.
+
+    `p.m.fd`, `p.writable` and the geometry are set; `reserve_pages` bounds how far the
+    pool can grow while it stays open.
+    """
+    cdef int status
+    p.synchronous = want_sync
+    p.file_pages = pages
+    p.mapped_sections = 0
+    status = reserve(p, max(pages * 2, <u64>RESERVE_MIN_PAGES), reserve_pages)
+    if status == PMKV_OK:
+        status = map_range(p, p.m.data, 0, p.header_size)
+    if status == PMKV_OK:
+        status = map_sections(p, max(pages, <u64>1))
+    if status != PMKV_OK:
+        pool_unmap(p)
+    return status
+
+
+cdef void pool_unmap(Pool* p) noexcept nogil:
+    if p.reservation != NULL:
+        munmap(p.reservation, p.reservation_size)
+    p.reservation = NULL
+    p.m.data = NULL
+    p.m.descriptors = NULL
+
+
+# ---- growth ------------------------------------------------------------------------------
+
+cdef int write_zeros(Pool* p, u64 offset, u64 size) noexcept nogil:
+    """Real zeros: no unwritten extents, whose first store would wait for the journal."""
+    cdef size_t chunk = 1 << 20
+    cdef ssize_t n
+    cdef char* zeros = <char*>calloc(1, chunk)
+    if zeros == NULL:
+        return PMKV_NO_MEMORY
+    while size > 0:
+        n = pwrite(p.m.fd, zeros, min(size, <u64>chunk), <long>offset)
+        if n < 0 and errno == EINTR:
+            continue
+        if n <= 0:
+            p.fault.os_error = errno if n < 0 else EIO
+            free(zeros)
+            return PMKV_OS_ERROR
+        offset += <u64>n
+        size -= <u64>n
+    free(zeros)
+    return PMKV_OK
+
+
+cdef int allocate_range(Pool* p, u64 offset, u64 size) noexcept nogil:
+    """Makes the file own its blocks of the range.  It may have owned them before."""
+    cdef int failed
+    while True:
+        failed = 0
+        if fallocate(p.m.fd, 0, <long>offset, <long>size) != 0:
+            failed = errno
+        if failed != EINTR:
+            break
+    if failed == EOPNOTSUPP:
+        return write_zeros(p, offset, size)   # as a new range it holds nothing yet
+    if failed:
+        p.fault.os_error = failed
+        return PMKV_OS_ERROR
+    if p.synchronous:
+        return write_zeros(p, offset, size)
+    return PMKV_OK
+
+
+cdef void populate(Pool* p, char* at, u64 size) noexcept nogil:
+    """Takes the page faults of memory ahead of the stores; elsewhere they cost no more later."""
+    cdef u64 skew = <u64>at % PAGE_SIZE
+    if p.m.domain != PMKV_DOMAIN_PAGE and p.m.tracer == NULL:
+        madvise(at - skew, size + skew, MADV_POPULATE_WRITE)
+
+
+cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
+    """Gives the file room for pages [file_pages, pages), section by section."""
+    cdef u64 first = p.file_pages, end
+    cdef int status = map_sections(p, pages)
+    while status == PMKV_OK and first < pages:
+        end = min(pages, (first // p.section_pages + 1) * p.section_pages)
+        status = allocate_range(p, descriptor_offset(p, first), (end - first) * 64)
+        if status == PMKV_OK:
+            status = allocate_range(p, page_offset(p, first), (end - first) * PAGE_SIZE)
+        if status == PMKV_OK:
+            populate(p, p.m.descriptors + first * 64, (end - first) * 64)
+            populate(p, p.m.data + page_place(p, first), (end - first) * PAGE_SIZE)
+        first = end
+    if status == PMKV_OK and p.m.domain != PMKV_DOMAIN_PROCESS and fsync(p.m.fd) != 0:
+        p.fault.os_error = errno   # the file's new size must survive what is stored there
+        status = PMKV_OS_ERROR
+    if status == PMKV_OK:
+        p.file_pages = pages
+    elif status == PMKV_OS_ERROR and p.fault.os_error in (ENOSPC, EDQUOT, EFBIG):
+        status = PMKV_FULL
+    return status
+
+
+cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
+    """Gives the pool room for at least `pages` pages; a step ahead where there is room.
+
+    A step is a 32nd of the pool, from 2 to 64 MiB: what it costs does not depend on the
+    pool's size beyond that.  FULL leaves everything as it was.
+    """
+    cdef u64 limit, step, wished
+    cdef int status
+    if pages <= p.file_pages:
+        return PMKV_OK
+    if p.device_pages:
+        if pages > p.device_pages:
+            p.fault.os_error = ENOSPC
+            return PMKV_FULL
+        wished = min(p.device_pages, pages + GROW_MAX_PAGES)
+        status = map_sections(p, wished)
+        if status == PMKV_OK:
+            p.file_pages = wished
+        return status
+    if pages > p.max_pages:
+        p.fault.os_error = 0
+        return PMKV_FULL
+    if pages > p.reserved_pages:
+        return PMKV_ADDRESS_SPACE
+    limit = min(p.max_pages, p.reserved_pages)
+    step = max(<u64>GROW_MIN_PAGES, min(<u64>GROW_MAX_PAGES, p.file_pages // 32))
+    if p.m.tracer != NULL:
+        step = GROW_TRACED_PAGES
+    wished = min(limit, max(pages, p.file_pages + step))
+    status = extend_to(p, wished)
+    if status == PMKV_FULL and wished > pages:
+        status = extend_to(p, pages)
+    return status
+
+
+# ---- a new pool ----------------------------------------------------------------------------
+
+cdef int make_durable(Pool* p, u64 place, u64 size) noexcept nogil:
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_FORMAT)
+        return PMKV_OS_ERROR if p.fault.os_error else PMKV_OK
+    pmkv_flush(&p.m, place, size, PMKV_FLUSH_FORMAT)
+    pmkv_fence(&p.m, PMKV_FENCE_FORMAT)
+    return PMKV_OK
+
+
+cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept nogil:
+    """Makes an empty pool of the open file: header and first pages, superblocks last.
+
+    `s` carries uuid, seed, creator, created_ns and max_size; the rest is filled in.
+    The pool is mapped afterwards.
+    """
+    cdef pmkv_superblock blank
+    cdef int status
+    s.magic = PMKV_MAGIC
+    s.version = PMKV_FORMAT_VERSION
+    s.page_size = PAGE_SIZE
+    s.header_size = p.header_size = g.header_size
+    s.ring_size = p.ring_size = g.ring_size
+    s.ring_place = p.ring_place = g.header_size - PAGE_SIZE - g.ring_size
+    s.root_place = PAGE_SIZE
+    s.section_pages = p.section_pages = g.section_pages
+    s.sequence = 1
+    s.checksum = superblock_checksum(s)
+    p.seed0 = s.seed[0]
+    p.seed1 = s.seed[1]
+    if p.device_pages == 0:
+        status = allocate_range(p, 0, p.header_size)
+        if status == PMKV_OK:
+            status = write_zeros(p, 0, p.header_size)
+        if status != PMKV_OK:
+            return PMKV_FULL if status == PMKV_OS_ERROR and p.fault.os_error in (ENOSPC, EDQUOT) else status
+    status = pool_map(p, 0, p.reserved_pages, p.synchronous)
+    if status == PMKV_OK:
+        status = pool_grow(p, g.initial_pages)
+    if status != PMKV_OK:
+        return status
+    # A device is not new: an old pool's words would be taken for ours.
+    if p.device_pages:
+        status = map_sections(p, p.device_pages)
+        if status != PMKV_OK:
+            return status
+        memset(&blank, 0, sizeof(blank))
+        pmkv_copy(&p.m, 0, &blank, sizeof(blank), PMKV_FLUSH_FORMAT)
+        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, &blank, sizeof(blank), PMKV_FLUSH_FORMAT)
+        pmkv_fence(&p.m, PMKV_FENCE_FORMAT)
+        memset(pmkv_at(&p.m, PAGE_SIZE), 0, p.header_size - PAGE_SIZE)
+        memset(p.m.descriptors, 0, p.device_pages * 64)
+        pmkv_flush(&p.m, descriptor_place(0), p.device_pages * 64, PMKV_FLUSH_FORMAT)
+    pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(1))   # position 0 would read as no position
+    pmkv_store(&p.m, ROOT_FRONTIER, pmkv_seal(1))     # page 0 would read as no page
+    pmkv_store(&p.m, ROOT_PAGE_COUNT, pmkv_seal(p.file_pages))
+    status = make_durable(p, PAGE_SIZE, p.header_size - PAGE_SIZE)
+    if status == PMKV_OK:
+        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, s, sizeof(pmkv_superblock), PMKV_FLUSH_FORMAT)
+        status = make_durable(p, p.header_size - PAGE_SIZE, sizeof(pmkv_superblock))
+    if status == PMKV_OK:
+        pmkv_copy(&p.m, 0, s, sizeof(pmkv_superblock), PMKV_FLUSH_FORMAT)
+        status = make_durable(p, 0, sizeof(pmkv_superblock))
+    return status
+
+
+cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil:
+    """How many whole pages a file of that size has room for."""
+    cdef u64 after_header, rest
+    if file_size <= p.header_size:
+        return 0
+    after_header = file_size - p.header_size
+    rest = after_header % section_bytes(p)
+    rest = rest - section_descriptor_bytes(p) if rest > section_descriptor_bytes(p) else 0
+    return after_header // section_bytes(p) * p.section_pages + rest // PAGE_SIZE
+
+
+cdef int pool_check_root(Pool* p) noexcept nogil:
+    """Every word of the root is sealed, and the file is as long as it says."""
+    cdef u64 i, word, pages, frontier
+    cdef int status
+    for i in range(PAGE_SIZE // 8):
+        word = pmkv_load(&p.m, PAGE_SIZE + i * 8)
+        status = unseal(p, PAGE_SIZE + i * 8, word, &word)
+        if status != PMKV_OK:
+            return status
+    pages = pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK
+    frontier = pmkv_load(&p.m, ROOT_FRONTIER) & SEAL_MASK
+    if frontier == 0 or frontier > pages:
+        return corrupted(p, PMKV_CHECK_SEAL, ROOT_FRONTIER)
+    return PMKV_OK

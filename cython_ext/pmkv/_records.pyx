@@ -1,0 +1,185 @@
+"""_records.pyx (L3): records: written once, read in place, never changed.
+
+May know: blocks, runs of pages.  Not how a record is found.
+
+    body   | header 24 | key | value |                   up to a page: in a block
+    body   | header 24 | key | extent reference 16 |     and the value in pages of its own
+
+A body larger than a page (a very long key) lies in an extent itself.  The CRC32C in the
+header covers the rest of the body; a value in an extent has its own, in the reference.
+
+Invariants
+  C1. A record is immutable from the commit that publishes it until the one that frees it.
+  C2. Nothing read from a record is believed before its bounds are known to be inside the pool.
+"""
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+from pmkv._blocks cimport block_allocate, block_free, record_class
+from pmkv._core cimport *
+from pmkv._pages cimport Head, descriptor_log, descriptor_read, pages_allocate, pages_free
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
+from pmkv._redo cimport Txn, txn_data, txn_fail, txn_read, txn_stream
+
+cdef extern from "crc32c_long.h" nogil:
+    uint32_t pmkv_crc_update_long(uint32_t crc, const void* data, size_t n)
+
+cdef enum:
+    HEADER = sizeof(pmkv_record)
+    REFERENCE = sizeof(pmkv_extent_reference)
+    PAGE = 4096
+    OWNER_WORD = 2
+
+
+cdef uint32_t crc32c(const void* data, u64 size) noexcept nogil:
+    return ~pmkv_crc_update_long(~<uint32_t>0, data, size)
+
+
+# ---- reading ---------------------------------------------------------------------------
+
+cdef int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
+    """Fills `r` from the record at `place`; CORRUPTED if it cannot be one (C2)."""
+    cdef u64 end = page_place(p, p.file_pages)
+    cdef const pmkv_record* header
+    cdef pmkv_extent_reference reference
+    if place < p.header_size or place + HEADER > end:
+        return corrupted(p, PMKV_CHECK_RECORD, place)
+    header = <const pmkv_record*>pmkv_at(&p.m, place)
+    r.place = place
+    r.commit = header.commit
+    r.flags = header.flags
+    r.codec = header.codec
+    r.key = <const char*>header + HEADER
+    r.key_size = header.key_size
+    r.value_size = header.value_size
+    r.body_size = HEADER + r.key_size + (REFERENCE if r.flags & PMKV_RECORD_EXTENT else r.value_size)
+    if r.flags & ~PMKV_RECORD_EXTENT or r.body_size > end - place:
+        return corrupted(p, PMKV_CHECK_RECORD, place)
+    r.value = r.key + r.key_size
+    r.extent_place = 0
+    if r.flags & PMKV_RECORD_EXTENT:
+        memcpy(&reference, r.value, REFERENCE)
+        if (reference.place < p.header_size or (reference.place - p.header_size) % PAGE_SIZE
+                or reference.place > end or r.value_size > end - reference.place):
+            return corrupted(p, PMKV_CHECK_RECORD, place)
+        r.extent_place = reference.place
+        r.value_crc = reference.crc
+        r.value = <const char*>pmkv_at(&p.m, reference.place)
+    return PMKV_OK
+
+
+cdef bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
+    cdef const pmkv_record* header = <const pmkv_record*>pmkv_at(&p.m, r.place)
+    return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c(<const char*>header + 4, r.body_size - 4))
+
+
+cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil:
+    return r.extent_place == 0 or pmkv_check(&p.m, PMKV_CHECK_VALUE, r.value_crc == crc32c(r.value, r.value_size))
+
+
+cdef int record_verify(Pool* p, const Record* r) noexcept nogil:
+    """Tests every byte that a reader of the value relies on."""
+    if not record_body_is_whole(p, r):
+        return corrupted(p, PMKV_CHECK_RECORD, r.place)
+    if not record_value_is_whole(p, r):
+        return corrupted(p, PMKV_CHECK_VALUE, r.extent_place)
+    return PMKV_OK
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+cdef inline u64 pages_for(u64 size) noexcept nogil:
+    return (size + PAGE_SIZE - 1) // PAGE_SIZE
+
+
+cdef int write_extent(Txn* t, const void* src, u64 size, u64* place) noexcept nogil:
+    cdef u64 page
+    if pages_allocate(t, pages_for(size), PMKV_PAGE_EXTENT, 0, &page) != PMKV_OK:
+        return t.status
+    place[0] = page_place(t.p, page)
+    return txn_stream(t, place[0], src, size)
+
+
+cdef inline int own_extent(Txn* t, u64 extent_place, u64 record_place) noexcept nogil:
+    return descriptor_log(t, place_page(t.p, extent_place), OWNER_WORD, record_place)
+
+
+cdef void fill_body(Txn* t, char* body, u64 size, const char* key, u64 key_size, const char* value,
+                    u64 value_size, const pmkv_extent_reference* reference) noexcept nogil:
+    cdef pmkv_record* header = <pmkv_record*>body
+    header.flags = PMKV_RECORD_EXTENT if reference != NULL else 0
+    header.codec = 0
+    header.namespace_id = 0
+    header.commit = t.commit
+    header.key_size = <uint32_t>key_size
+    header.value_size = <uint32_t>value_size
+    memcpy(body + HEADER, key, key_size)
+    if reference != NULL:
+        memcpy(body + HEADER + key_size, reference, REFERENCE)
+    else:
+        memcpy(body + HEADER + key_size, value, value_size)
+    header.crc = crc32c(body + 4, size - 4)
+
+
+cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, u64 value_size,
+                      u64* place) noexcept nogil:
+    """Builds a record in free space; the caller publishes its place."""
+    cdef char small[PAGE]
+    cdef char* body = small
+    cdef u64 size = HEADER + key_size + value_size, padded
+    cdef pmkv_extent_reference reference
+    cdef pmkv_extent_reference* used = NULL
+    if t.status != PMKV_OK:
+        return t.status
+    if size > PAGE_SIZE and (value_size > PAGE_SIZE or HEADER + key_size + REFERENCE <= PAGE_SIZE):
+        used = &reference
+        memset(used, 0, REFERENCE)
+        reference.crc = crc32c(value, value_size)
+        if write_extent(t, value, value_size, &reference.place) != PMKV_OK:
+            return t.status
+        size = HEADER + key_size + REFERENCE
+    padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
+    if size <= PAGE_SIZE:
+        if block_allocate(t, record_class(size), size, place) != PMKV_OK:
+            return t.status
+        fill_body(t, body, size, key, key_size, value, value_size, used)
+        memset(body + size, 0, padded - size)
+        txn_data(t, place[0], body, padded)
+    else:
+        body = <char*>malloc(size)
+        if body == NULL:
+            return txn_fail(t, PMKV_NO_MEMORY)
+        fill_body(t, body, size, key, key_size, value, value_size, used)
+        if write_extent(t, body, size, place) == PMKV_OK:
+            own_extent(t, place[0], place[0])
+        free(body)
+    if used != NULL and t.status == PMKV_OK:
+        own_extent(t, reference.place, place[0])
+    return t.status
+
+
+# ---- freeing --------------------------------------------------------------------------------------
+
+cdef int free_extent(Txn* t, u64 place, u64 size, u64 owner) noexcept nogil:
+    cdef u64 page = place_page(t.p, place)
+    cdef Head head
+    if descriptor_read(t, page, &head) != PMKV_OK:
+        return t.status
+    if (head.kind != PMKV_PAGE_EXTENT or head.page_count != pages_for(size)
+            or txn_read(t, descriptor_place(page) + OWNER_WORD * 8) != owner):
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    return pages_free(t, page, head.page_count)
+
+
+cdef int record_free(Txn* t, u64 place) noexcept nogil:
+    """Gives back what the record occupies; called when the transaction allocates no more."""
+    cdef Record r
+    cdef int status = record_parse(t.p, place, &r)
+    if status == PMKV_OK and not record_body_is_whole(t.p, &r):
+        status = corrupted(t.p, PMKV_CHECK_RECORD, place)   # its sizes would free what is not its own
+    if status != PMKV_OK:
+        return txn_fail(t, status)
+    if r.extent_place and free_extent(t, r.extent_place, r.value_size, place) != PMKV_OK:
+        return t.status
+    if r.body_size > PAGE_SIZE:
+        return free_extent(t, place, r.body_size, place)
+    return block_free(t, place, r.body_size)

@@ -1,0 +1,669 @@
+"""_redo.pyx (L1): the one commit protocol: log, fence, apply, checkpoint, replay.
+
+May know: the ring, places and words.  Not what the words mean.
+
+The ring is a sequence of entries, each at its *position*, counted in lines since the
+pool was made; position p lies at line p % ring_lines.  An entry's position is also its
+commit number.  It is valid if its position is the expected one and its checksum fits.
+
+Invariants
+  D1. An entry is made durable by the fence that ends its commit, which is the first
+      moment that anyone hears of it.  So every entry before a valid one was fenced, and
+      only the last one can be torn.
+  D2. Where the entry's fence also covers its data, the entry carries a checksum of that
+      data; replay tests it on the last entry only, because data of earlier ones may have
+      been freed by a later commit and overwritten.
+  D3. Replay must not write words into a page that was freed and used again for data, which
+      is not in the log.  Pages that hold logged words (leaves, nodes, limbo) are therefore
+      reused only after a checkpoint behind the commit that freed them.  The checkpoint that
+      counts is the one in the last valid entry, so this costs one fence and no store.
+  D4. In the page domain an entry carries its data, and replay copies it: one short range to
+      sync.  Data too large for that is synced in place, with everything before it, and the
+      entry moves the checkpoint to itself, so that no older copy is replayed over it.
+  D5. Ring space is reused only behind the checkpoint word that is on the medium (`tail`).
+  D6. What recovery found to be the end stays the end: it destroys a torn entry there before
+      anything new is built.
+Threads: one writer.  Readers look at `apply_sequence` when they miss a key.
+"""
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+from pmkv._core cimport *
+from pmkv._pool cimport Pool, corrupted, page_place, unseal
+
+cdef enum:
+    TABLE_MIN = 256
+    KEEP_WORDS = 1 << 14          # a larger write set is given back after the transaction
+    COVER_MAX = 1024              # bytes of data that the entry's checksum covers; else a fence first
+    INLINE_MAX = 32 << 10         # page domain: bytes of data that an entry carries
+
+
+# ---- the transaction's memory ------------------------------------------------------------
+
+cdef int txn_init(Txn* t, Pool* p) noexcept nogil:
+    memset(t, 0, sizeof(Txn))
+    t.p = p
+    t.generation = 1
+    t.word_capacity = TABLE_MIN // 2
+    t.table_mask = TABLE_MIN - 1
+    t.places = <u64*>malloc(t.word_capacity * 8)
+    t.words = <u64*>malloc(t.word_capacity * 8)
+    t.table = <u64*>calloc(TABLE_MIN, 8)
+    if t.places == NULL or t.words == NULL or t.table == NULL:
+        txn_free(t)
+        return PMKV_NO_MEMORY
+    return PMKV_OK
+
+
+cdef void txn_free(Txn* t) noexcept nogil:
+    free(t.places)
+    free(t.words)
+    free(t.table)
+    free(t.ranges)
+    free(t.freed)
+    free(t.touched)
+    free(t.entry)
+    t.places = t.words = t.table = t.freed = t.touched = NULL
+    t.ranges = NULL
+    t.entry = NULL
+
+
+cdef void forget(Txn* t) noexcept nogil:
+    """Empties the transaction; memory of an unusually large one is given back."""
+    cdef Pool* p = t.p
+    cdef u64 generation = t.generation
+    if t.word_capacity > KEEP_WORDS or t.freed_capacity > KEEP_WORDS:
+        txn_free(t)
+        if txn_init(t, p) != PMKV_OK:
+            t.status = PMKV_NO_MEMORY
+            return
+        t.generation = generation
+    t.generation += 1
+    if t.generation >> 31:
+        memset(t.table, 0, (t.table_mask + 1) * 8)
+        t.generation = 1
+    t.word_count = t.range_count = t.freed_count = t.touched_count = 0
+    t.data_size = 0
+    t.frees_logged_pages = t.data_first = False
+    t.status = PMKV_OK
+
+
+cdef void txn_begin(Txn* t) noexcept nogil:
+    if t.places == NULL:
+        t.status = txn_init(t, t.p)
+        if t.status != PMKV_OK:
+            return
+    forget(t)
+    if t.p.failed:
+        t.status = PMKV_OS_ERROR
+    if t.p.checkpoint_due:     # D3: what the last commits applied is durable before we build on it
+        pmkv_fence(&t.p.m, PMKV_FENCE_CHECKPOINT)
+        t.p.checkpoint = t.p.head
+        t.p.checkpoint_due = False
+    t.commit = t.p.head
+
+
+cdef void txn_abort(Txn* t) noexcept nogil:
+    """Nothing was logged, and what was built lies in free space: forget it."""
+    if t.places != NULL:
+        forget(t)
+
+
+cdef int txn_fail(Txn* t, int status) noexcept nogil:
+    if t.status == PMKV_OK:
+        t.status = status
+    return status
+
+
+cdef int txn_push(Txn* t, u64** list, size_t* count, size_t* capacity, u64 value) noexcept nogil:
+    cdef size_t wanted
+    cdef u64* larger
+    if count[0] == capacity[0]:
+        wanted = capacity[0] * 2 if capacity[0] else 64
+        larger = <u64*>realloc(list[0], wanted * 8)
+        if larger == NULL:
+            return txn_fail(t, PMKV_NO_MEMORY)
+        list[0] = larger
+        capacity[0] = wanted
+    list[0][count[0]] = value
+    count[0] += 1
+    return PMKV_OK
+
+
+# ---- the write set ---------------------------------------------------------------------------
+
+cdef inline size_t home_of(const Txn* t, u64 place) noexcept nogil:
+    return <size_t>((place * PMKV_HASH_K0) >> 32) & t.table_mask
+
+
+cdef inline size_t find(const Txn* t, u64 place) noexcept nogil:
+    """The table's slot of the place: where it is, or would go."""
+    cdef size_t at = home_of(t, place)
+    while t.table[at] >> 32 == t.generation and t.places[<uint32_t>t.table[at]] != place:
+        at = (at + 1) & t.table_mask
+    return at
+
+
+cdef int enlarge(Txn* t) noexcept nogil:
+    cdef size_t capacity = t.word_capacity * 2, i
+    cdef u64* places = <u64*>realloc(t.places, capacity * 8)
+    cdef u64* words
+    cdef u64* table
+    if places == NULL:
+        return txn_fail(t, PMKV_NO_MEMORY)
+    t.places = places
+    words = <u64*>realloc(t.words, capacity * 8)
+    if words == NULL:
+        return txn_fail(t, PMKV_NO_MEMORY)
+    t.words = words
+    table = <u64*>calloc(capacity * 2, 8)
+    if table == NULL:
+        return txn_fail(t, PMKV_NO_MEMORY)
+    free(t.table)
+    t.table = table
+    t.table_mask = capacity * 2 - 1
+    t.word_capacity = capacity
+    for i in range(t.word_count):
+        t.table[find(t, t.places[i])] = t.generation << 32 | i
+    return PMKV_OK
+
+
+cdef bint txn_has(Txn* t, u64 place) noexcept nogil:
+    return t.word_count != 0 and t.table[find(t, place)] >> 32 == t.generation
+
+
+cdef u64 txn_read(Txn* t, u64 place) noexcept nogil:
+    """The word as this transaction has it."""
+    cdef u64 found
+    if t.word_count:
+        found = t.table[find(t, place)]
+        if found >> 32 == t.generation:
+            return t.words[<uint32_t>found]
+    return pmkv_load(&t.p.m, place)
+
+
+cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
+    """The word is to be `word` from the commit on."""
+    cdef size_t at
+    if t.status != PMKV_OK:
+        return t.status
+    if t.word_count == t.word_capacity and enlarge(t) != PMKV_OK:
+        return t.status
+    at = find(t, place)
+    if t.table[at] >> 32 == t.generation:
+        t.words[<uint32_t>t.table[at]] = word
+        return PMKV_OK
+    t.table[at] = t.generation << 32 | t.word_count
+    t.places[t.word_count] = place
+    t.words[t.word_count] = word
+    t.word_count += 1
+    return PMKV_OK
+
+
+cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil:
+    cdef int status = unseal(t.p, place, txn_read(t, place), payload)
+    return status if status == PMKV_OK else txn_fail(t, status)
+
+
+cdef int txn_log_sealed(Txn* t, u64 place, u64 payload) noexcept nogil:
+    return txn_log(t, place, pmkv_seal(payload))
+
+
+# ---- new data -----------------------------------------------------------------------------------
+
+cdef int add_range(Txn* t, u64 place, u64 size) noexcept nogil:
+    cdef Range* larger
+    cdef size_t wanted
+    cdef Range* last
+    t.data_size += size
+    if t.range_count:
+        last = &t.ranges[t.range_count - 1]
+        if last.place + last.size == place:
+            last.size += size
+            return PMKV_OK
+    if t.range_count == t.range_capacity:
+        wanted = t.range_capacity * 2 if t.range_capacity else 16
+        larger = <Range*>realloc(t.ranges, wanted * sizeof(Range))
+        if larger == NULL:
+            return txn_fail(t, PMKV_NO_MEMORY)
+        t.ranges = larger
+        t.range_capacity = wanted
+    t.ranges[t.range_count].place = place
+    t.ranges[t.range_count].size = size
+    t.range_count += 1
+    return PMKV_OK
+
+
+cdef int txn_data(Txn* t, u64 place, const void* src, u64 size) noexcept nogil:
+    """Builds data in free space; place and size are multiples of a granule."""
+    if t.status != PMKV_OK:
+        return t.status
+    pmkv_copy(&t.p.m, place, src, size, PMKV_FLUSH_DATA)
+    return add_range(t, place, size)
+
+
+cdef int txn_build(Txn* t, u64 place, const void* src, u64 size) noexcept nogil:
+    """The same for a page or node whose words will be logged: apply changes it, so no checksum
+    of what was built may be tested later (D2)."""
+    t.data_first = True
+    return txn_data(t, place, src, size)
+
+
+cdef int txn_stream(Txn* t, u64 place, const void* src, u64 size) noexcept nogil:
+    """The same for a value that fills pages of its own: any size, copied past the cache."""
+    if t.status != PMKV_OK:
+        return t.status
+    pmkv_stream(&t.p.m, place, src, size, PMKV_FLUSH_DATA)
+    return add_range(t, place, (size + GRANULE_SIZE - 1) // GRANULE_SIZE * GRANULE_SIZE)
+
+
+cdef u64 chain(const Pool* p, u64 checksum, const void* data, u64 size) noexcept nogil:
+    return pmkv_hash64(p.seed0 ^ checksum, p.seed1, data, size)
+
+
+# ---- commit ----------------------------------------------------------------------------------------
+
+cdef inline u64 ring_lines(const Pool* p) noexcept nogil:
+    return p.ring_size // LINE_SIZE
+
+
+cdef inline u64 entry_limit(const Pool* p) noexcept nogil:
+    """An entry takes at most a quarter of the ring."""
+    return p.ring_size // 4
+
+
+cdef u64 redo_indirect_size(const Txn* t) noexcept nogil:
+    """0 if the words fit the ring, else the bytes of free pages that redo_commit needs for them."""
+    cdef u64 size = sizeof(pmkv_entry) + t.word_count * 16 + COVER_MAX // 2
+    if size <= entry_limit(t.p) and t.word_count <= 0xffff:
+        return 0
+    return t.word_count * 16
+
+
+cdef int reserve_entry(Txn* t, u64 size) noexcept nogil:
+    cdef unsigned char* larger
+    size = (size + LINE_SIZE - 1) // LINE_SIZE * LINE_SIZE
+    if size > t.entry_capacity:
+        larger = <unsigned char*>realloc(t.entry, size)
+        if larger == NULL:
+            return txn_fail(t, PMKV_NO_MEMORY)
+        t.entry = larger
+        t.entry_capacity = size
+    return PMKV_OK
+
+
+cdef inline u64 ring_place_of(const Pool* p, u64 position) noexcept nogil:
+    return p.ring_place + position % ring_lines(p) * LINE_SIZE
+
+
+cdef int ring_write(Pool* p, const unsigned char* entry, u64 size, u64 position) noexcept nogil:
+    """Copies the entry to its place, in two parts where the ring ends; durable at the fence."""
+    cdef u64 place = ring_place_of(p, position)
+    cdef u64 first = min(size, p.ring_place + p.ring_size - place)
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_write_synced(&p.m, place, entry, first, PMKV_SYNC_COMMIT)
+        if p.fault.os_error == 0 and size > first:
+            p.fault.os_error = pmkv_write_synced(&p.m, p.ring_place, entry + first, size - first, PMKV_SYNC_COMMIT)
+        return PMKV_OS_ERROR if p.fault.os_error else PMKV_OK
+    pmkv_copy(&p.m, place, entry, first, PMKV_FLUSH_ENTRY)
+    if size > first:
+        pmkv_copy(&p.m, p.ring_place, entry + first, size - first, PMKV_FLUSH_ENTRY)
+    return PMKV_OK
+
+
+cdef void apply(Pool* p, const u64* places, const u64* words, size_t count) noexcept nogil:
+    """Stores the words of a durable commit in place (R1) and flushes them, without a fence.
+
+    A crash in the middle is safe: the entry is durable, and replay stores them all again.
+    """
+    cdef size_t i
+    cdef u64 line = 0, last = 0
+    pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
+    for i in range(count):
+        pmkv_store(&p.m, places[i], words[i])
+    pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
+    for i in range(count):
+        line = places[i] & ~(LINE_SIZE - 1)
+        if line != last:
+            pmkv_flush(&p.m, line, LINE_SIZE, PMKV_FLUSH_APPLY)
+            last = line
+
+
+cdef int settle_data(Txn* t, bint* carried) noexcept nogil:
+    """Decides how the commit's data becomes durable: with the entry, or before it."""
+    cdef Pool* p = t.p
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        carried[0] = (t.data_size <= INLINE_MAX and sizeof(pmkv_entry) + t.word_count * 16
+                      + t.range_count * 8 + t.data_size <= entry_limit(p))
+        if not carried[0]:                       # D4
+            p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_DATA)
+            if p.fault.os_error:
+                return txn_fail(t, PMKV_OS_ERROR)
+            p.checkpoint = p.head
+        return PMKV_OK
+    carried[0] = not t.data_first and t.data_size <= COVER_MAX and t.range_count <= COVER_MAX // 16
+    if not carried[0]:
+        pmkv_fence(&p.m, PMKV_FENCE_DATA)        # orders the data before the entry that publishes it
+    return PMKV_OK
+
+
+cdef u64 compose(Txn* t, bint carried, bint indirect, u64 spare_place) noexcept nogil:
+    """Puts the entry together in t.entry; its size, or 0 when out of memory."""
+    cdef Pool* p = t.p
+    cdef bint is_inline = carried and p.m.domain == PMKV_DOMAIN_PAGE and t.range_count != 0 and not indirect
+    cdef u64 size = sizeof(pmkv_entry), i
+    cdef pmkv_entry* entry
+    cdef u64* out
+    cdef size_t ranges = 1 if indirect else t.range_count if carried else 0
+    cdef size_t words = 0 if indirect else t.word_count
+    size += ranges * 8 + words * 16 + (t.data_size if is_inline else 0)
+    if reserve_entry(t, size) != PMKV_OK:
+        return 0
+    entry = <pmkv_entry*>t.entry
+    entry.position = t.commit
+    entry.checkpoint_lag = <uint16_t>(t.commit - p.checkpoint)
+    entry.flags = PMKV_ENTRY_INDIRECT if indirect else PMKV_ENTRY_INLINE if is_inline else 0
+    entry.range_count = <uint16_t>ranges
+    entry.word_count = <uint16_t>words
+    entry.data_checksum = 0
+    out = <u64*>(t.entry + sizeof(pmkv_entry))
+    if indirect:
+        out[0] = spare_place >> GRANULE_SHIFT | t.word_count << 40
+        entry.data_checksum = chain(p, 0, pmkv_at(&p.m, spare_place), t.word_count * 16)
+        out += 1
+    elif carried:
+        for i in range(t.range_count):
+            out[0] = t.ranges[i].place >> GRANULE_SHIFT | (t.ranges[i].size >> GRANULE_SHIFT) << 40
+            out += 1
+            if not is_inline:
+                entry.data_checksum = chain(p, entry.data_checksum, pmkv_at(&p.m, t.ranges[i].place),
+                                            t.ranges[i].size)
+    for i in range(words):
+        out[0] = t.places[i]
+        out[1] = t.words[i]
+        out += 2
+    if is_inline:
+        for i in range(t.range_count):
+            memcpy(out, pmkv_at(&p.m, t.ranges[i].place), t.ranges[i].size)
+            out = <u64*>(<char*>out + t.ranges[i].size)
+    entry.checksum = pmkv_hash64(p.seed0, p.seed1, t.entry + 8, size - 8)
+    return size
+
+
+cdef int write_indirect(Txn* t, u64 place) noexcept nogil:
+    """The words of a transaction larger than the ring, in free pages that nothing will use before
+    the checkpoint behind this commit is on the medium."""
+    cdef Pool* p = t.p
+    cdef u64 pair[2]
+    cdef u64 i
+    for i in range(t.word_count):
+        pair[0] = t.places[i]
+        pair[1] = t.words[i]
+        pmkv_copy(&p.m, place + i * 16, pair, 16, PMKV_NO_SITE if p.m.tracer == NULL else PMKV_FLUSH_INDIRECT)
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_DATA)
+        p.checkpoint = p.head
+        return txn_fail(t, PMKV_OS_ERROR) if p.fault.os_error else PMKV_OK
+    pmkv_fence(&p.m, PMKV_FENCE_INDIRECT)
+    return PMKV_OK
+
+
+cdef int make_room(Pool* p, u64 lines) noexcept nogil:
+    if p.head + lines - p.tail > ring_lines(p):
+        return redo_checkpoint(p)                # D5
+    return PMKV_OK
+
+
+cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
+    """Makes the transaction durable, then applies it.  OK means acknowledged.
+
+    `spare_place` is free space of redo_indirect_size() bytes where that is not 0.  On an
+    error nothing has happened, but for OS_ERROR of a sync: then it is unknown, as after
+    a crash, and the pool must be opened again.
+    """
+    cdef Pool* p = t.p
+    cdef bint carried = False, indirect = spare_size != 0
+    cdef u64 size, lines
+    cdef int status
+    if t.status != PMKV_OK:
+        return t.status
+    if t.word_count == 0:
+        return PMKV_OK
+    status = make_room(p, entry_limit(p) // LINE_SIZE + 1)
+    if status == PMKV_OK:
+        status = settle_data(t, &carried)
+    if status == PMKV_OK and indirect:
+        status = write_indirect(t, spare_place)
+    if status != PMKV_OK:
+        return status
+    size = compose(t, carried, indirect, spare_place)
+    if size == 0:
+        return PMKV_NO_MEMORY
+    lines = (size + LINE_SIZE - 1) // LINE_SIZE
+    memset(t.entry + size, 0, lines * LINE_SIZE - size)
+    status = ring_write(p, t.entry, lines * LINE_SIZE, t.commit)
+    if status != PMKV_OK:
+        p.failed = True
+        return status
+    pmkv_fence(&p.m, PMKV_FENCE_COMMIT)          # orders entry and data before the acknowledgement (R3)
+    p.head += lines
+    apply(p, t.places, t.words, t.word_count)
+    if t.frees_logged_pages and p.m.domain != PMKV_DOMAIN_PAGE:
+        p.checkpoint_due = True
+    if indirect or p.head - p.tail > p.window:
+        # The commit is done whatever becomes of this: a failing disk shows at the next commit.
+        redo_checkpoint(p)
+    return PMKV_OK
+
+
+cdef int redo_checkpoint(Pool* p) noexcept nogil:
+    """Everything applied so far becomes durable, and the ring can be used from here on."""
+    if p.tail == p.head:
+        return PMKV_OK
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_CHECKPOINT)
+        if p.fault.os_error == 0:
+            p.checkpoint = p.head
+            pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(p.head))
+            p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_CHECKPOINT_DONE)
+        if p.fault.os_error:
+            return PMKV_OS_ERROR
+    else:
+        pmkv_fence(&p.m, PMKV_FENCE_CHECKPOINT)        # orders the applied words before the checkpoint
+        p.checkpoint = p.head
+        pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(p.head))
+        pmkv_flush(&p.m, ROOT_CHECKPOINT, 8, PMKV_FLUSH_CHECKPOINT)
+        pmkv_fence(&p.m, PMKV_FENCE_CHECKPOINT_DONE)   # orders the checkpoint before reuse of the ring
+    p.tail = p.head
+    p.checkpoint_due = False
+    return PMKV_OK
+
+
+# ---- replay ---------------------------------------------------------------------------------------
+
+cdef struct Found:
+    u64 position
+    u64 lines
+    u64 replay_from
+
+
+cdef void ring_read(const Pool* p, void* out, u64 position, u64 skip, u64 size) noexcept nogil:
+    """Copies `size` bytes of the entry at `position`, from its byte `skip` on."""
+    cdef u64 offset = (position % ring_lines(p) * LINE_SIZE + skip) % p.ring_size
+    cdef u64 first = min(size, p.ring_size - offset)
+    memcpy(out, pmkv_at(&p.m, p.ring_place + offset), first)
+    if size > first:
+        memcpy(<char*>out + first, pmkv_at(&p.m, p.ring_place), size - first)
+
+
+cdef bint place_is_sane(const Pool* p, u64 place, u64 size) noexcept nogil:
+    cdef u64 end
+    if place & DESCRIPTOR_SPACE:
+        place ^= DESCRIPTOR_SPACE
+        end = p.file_pages * 64
+    else:
+        end = page_place(p, p.file_pages)
+        if place < PAGE_SIZE or PAGE_SIZE * 2 <= place < p.header_size:
+            return False
+    return place % 8 == 0 and place <= end and size <= end - place
+
+
+cdef u64 read_entry(Pool* p, u64 position, unsigned char* buffer) noexcept nogil:
+    """The valid entry at the position, whole, into `buffer` (ring_size bytes); its size, or 0."""
+    cdef pmkv_entry* entry = <pmkv_entry*>buffer
+    cdef u64 size, i, range_word
+    ring_read(p, buffer, position, 0, sizeof(pmkv_entry))
+    if not pmkv_check(&p.m, PMKV_CHECK_POSITION, entry.position == position):
+        return 0
+    size = sizeof(pmkv_entry) + <u64>entry.range_count * 8 + <u64>entry.word_count * 16
+    if size > p.ring_size:
+        return 0
+    ring_read(p, buffer, position, 0, size)
+    if entry.flags & PMKV_ENTRY_INLINE:
+        for i in range(entry.range_count):
+            range_word = (<u64*>(buffer + sizeof(pmkv_entry)))[i]
+            size += (range_word >> 40) << GRANULE_SHIFT
+            if size > p.ring_size:
+                return 0
+        ring_read(p, buffer, position, 0, size)
+    if not pmkv_check(&p.m, PMKV_CHECK_ENTRY,
+                      entry.checksum == pmkv_hash64(p.seed0, p.seed1, buffer + 8, size - 8)):
+        return 0
+    return size
+
+
+cdef bint data_is_whole(Pool* p, const unsigned char* buffer) noexcept nogil:
+    """Whether the data that this, the last entry, publishes reached the medium (D2)."""
+    cdef pmkv_entry* entry = <pmkv_entry*>buffer
+    cdef u64* ranges = <u64*>(buffer + sizeof(pmkv_entry))
+    cdef u64 checksum = 0, i, place, size
+    if entry.flags & PMKV_ENTRY_INLINE:
+        return True
+    for i in range(entry.range_count):
+        place = (ranges[i] & GRANULE_MASK) << GRANULE_SHIFT
+        size = (ranges[i] >> 40) << GRANULE_SHIFT   # a pair of words is 16 bytes, as a granule is
+        if not place_is_sane(p, place, size):
+            return False
+        checksum = chain(p, checksum, pmkv_at(&p.m, place), size)
+    return pmkv_check(&p.m, PMKV_CHECK_DATA, checksum == entry.data_checksum)
+
+
+cdef int replay_words(Pool* p, const u64* pairs, u64 count) noexcept nogil:
+    cdef u64 i, place
+    for i in range(count):
+        place = pairs[2 * i]
+        if not place_is_sane(p, place, 8):
+            return corrupted(p, PMKV_CHECK_ENTRY, place)
+        if pmkv_load(&p.m, place) != pairs[2 * i + 1]:
+            pmkv_store(&p.m, place, pairs[2 * i + 1])
+        # Flushed even if it is there already: a killed process may have left it in a cache.
+        pmkv_flush(&p.m, place, 8, PMKV_FLUSH_REPLAY)
+    return PMKV_OK
+
+
+cdef int replay_entry(Pool* p, const unsigned char* buffer) noexcept nogil:
+    """Stores again what the entry says.  Idempotent: it may have happened before, or in part."""
+    cdef pmkv_entry* entry = <pmkv_entry*>buffer
+    cdef u64* ranges = <u64*>(buffer + sizeof(pmkv_entry))
+    cdef u64* pairs = ranges + entry.range_count
+    cdef const char* data
+    cdef u64 i, place, size
+    if entry.flags & PMKV_ENTRY_INDIRECT:
+        place = (ranges[0] & GRANULE_MASK) << GRANULE_SHIFT
+        size = (ranges[0] >> 40) << GRANULE_SHIFT
+        if not place_is_sane(p, place, size):
+            return corrupted(p, PMKV_CHECK_ENTRY, place)
+        return replay_words(p, <u64*>pmkv_at(&p.m, place), ranges[0] >> 40)
+    if entry.flags & PMKV_ENTRY_INLINE:
+        data = <const char*>(pairs + 2 * entry.word_count)
+        for i in range(entry.range_count):
+            place = (ranges[i] & GRANULE_MASK) << GRANULE_SHIFT
+            size = (ranges[i] >> 40) << GRANULE_SHIFT
+            if not place_is_sane(p, place, size):
+                return corrupted(p, PMKV_CHECK_ENTRY, place)
+            pmkv_copy(&p.m, place, data, size, PMKV_FLUSH_REPLAY)
+            data += size
+    return replay_words(p, pairs, entry.word_count)
+
+
+cdef u64 find_end(Pool* p, u64 start, unsigned char* buffer, Found* last) noexcept nogil:
+    """Walks the log from `start`; where it ends.  `last` is the last entry that happened."""
+    cdef u64 position = start, size
+    cdef Found before, found
+    cdef pmkv_entry* entry = <pmkv_entry*>buffer
+    before.position = found.position = 0
+    before.lines = found.lines = before.replay_from = found.replay_from = 0
+    while position - start < ring_lines(p):
+        size = read_entry(p, position, buffer)
+        if size == 0:
+            break
+        before = found
+        found.position = position
+        found.lines = (size + LINE_SIZE - 1) // LINE_SIZE
+        found.replay_from = position - entry.checkpoint_lag
+        position += found.lines
+    if found.position:
+        read_entry(p, found.position, buffer)
+        if not data_is_whole(p, buffer):
+            position = found.position
+            found = before
+    last[0] = found
+    return position
+
+
+cdef int finish_replay(Pool* p, u64 end, bint moved) noexcept nogil:
+    """The checkpoint moves to the end of the log, and nothing torn is left there (D6)."""
+    cdef u64 at_end = ring_place_of(p, end) + 8   # the entry's position word
+    cdef bint torn = pmkv_load(&p.m, at_end) == end
+    if not moved and not torn:
+        return PMKV_OK
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_REPLAY) if p.writable else 0
+    else:
+        pmkv_fence(&p.m, PMKV_FENCE_REPLAY)       # orders replayed words before the checkpoint
+    pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(end))
+    pmkv_store(&p.m, at_end, 0)
+    pmkv_flush(&p.m, ROOT_CHECKPOINT, 8, PMKV_FLUSH_CHECKPOINT)
+    pmkv_flush(&p.m, at_end, 8, PMKV_FLUSH_RING_END)
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        if p.fault.os_error == 0 and p.writable:
+            p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_RECOVERED)
+        return PMKV_OS_ERROR if p.fault.os_error else PMKV_OK
+    pmkv_fence(&p.m, PMKV_FENCE_RECOVERED)        # orders the end of recovery before new commits
+    return PMKV_OK
+
+
+cdef int redo_replay(Pool* p, u64* replayed) noexcept nogil:
+    """What opening does: the pool is as its last durable commit left it.
+
+    Bounded by the ring.  May be interrupted anywhere and run again.  `replayed` counts
+    the entries.  file_pages must be what the file has room for.
+    """
+    cdef unsigned char* buffer
+    cdef Found last
+    cdef u64 start, end, position, size
+    cdef int status = unseal(p, ROOT_CHECKPOINT, pmkv_load(&p.m, ROOT_CHECKPOINT), &start)
+    replayed[0] = 0
+    if status != PMKV_OK:
+        return status
+    if start == 0:
+        return corrupted(p, PMKV_CHECK_SEAL, ROOT_CHECKPOINT)
+    buffer = <unsigned char*>malloc(p.ring_size + LINE_SIZE)
+    if buffer == NULL:
+        return PMKV_NO_MEMORY
+    end = find_end(p, start, buffer, &last)
+    if last.position:
+        position = max(start, last.replay_from)
+        while position < end and status == PMKV_OK:
+            size = read_entry(p, position, buffer)
+            if size == 0:
+                status = corrupted(p, PMKV_CHECK_ENTRY, ring_place_of(p, position))
+                break
+            status = replay_entry(p, buffer)
+            position += (size + LINE_SIZE - 1) // LINE_SIZE
+            replayed[0] += 1
+    free(buffer)
+    if status == PMKV_OK:
+        status = finish_replay(p, end, end != start)
+    p.head = p.checkpoint = p.tail = end
+    p.checkpoint_due = False
+    return status

@@ -1,0 +1,242 @@
+"""_space.pyx (L4): when space becomes free.
+
+May know: records, mapping pages, pages.  Not keys.
+
+What a commit makes unreachable is freed by that same commit, so no crash leaks it.  A record
+that a view pins must outlive its commit: it goes to *limbo* instead, a stack of places in the
+pool, and a later commit frees it when its pins are gone.  Pins live in DRAM, one entry for
+each record that a view shows; after a crash there are none, and what limbo still holds is
+freed by the commits that follow, a bounded number each.
+
+    limbo page   | next page | place | place | ...        words, sealed; 511 places
+
+Invariants
+  S1. A transaction frees only after it has allocated all it needs (R2).
+  S2. A pinned record's bits stay set: it is reached from a mapping or from limbo.
+Threads: pins change under the interpreter's lock; limbo under the writer's.
+"""
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from pmkv._core cimport *
+from pmkv._mapping cimport mapping_free_page
+from pmkv._pages cimport Head, descriptor_read, descriptors_seal, pages_allocate, pages_free, pages_spare
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
+from pmkv._records cimport Record, record_free
+from pmkv._redo cimport (
+    Txn, redo_commit, redo_indirect_size, txn_abort, txn_build, txn_fail, txn_log, txn_log_sealed,
+    txn_push, txn_read_sealed,
+)
+
+cdef enum:
+    LIMBO_PLACES = 511
+    DRAIN_AT_ONCE = 4096          # places looked at by one commit
+
+cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else a record's place,
+cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
+
+
+# ---- pins ------------------------------------------------------------------------------
+
+cdef inline size_t pin_home(const Pins* pins, u64 place) noexcept nogil:
+    return <size_t>((place >> GRANULE_SHIFT) * PMKV_HASH_K0 >> 32) & pins.mask
+
+
+cdef Pin* find_pin(const Pins* pins, u64 place) noexcept nogil:
+    """The pin of the place, or the empty entry where it would go."""
+    cdef size_t at = pin_home(pins, place)
+    while pins.pin[at].place != 0 and pins.pin[at].place != place:
+        at = (at + 1) & pins.mask
+    return &pins.pin[at]
+
+
+cdef int pins_enlarge(Pins* pins) noexcept nogil:
+    cdef size_t capacity = (pins.mask + 1) * 2 if pins.pin != NULL else 64, i, old = pins.mask + 1
+    cdef Pin* before = pins.pin
+    cdef Pin* larger = <Pin*>calloc(capacity, sizeof(Pin))
+    if larger == NULL:
+        return PMKV_NO_MEMORY
+    pins.pin = larger
+    pins.mask = capacity - 1
+    if before != NULL:
+        for i in range(old):
+            if before[i].place:
+                find_pin(pins, before[i].place)[0] = before[i]
+        free(before)
+    return PMKV_OK
+
+
+cdef int pins_add(Pins* pins, u64 place) noexcept nogil:
+    cdef Pin* pin
+    if (pins.pin == NULL or pins.used * 2 > pins.mask) and pins_enlarge(pins) != PMKV_OK:
+        return PMKV_NO_MEMORY
+    pin = find_pin(pins, place)
+    if pin.place == 0:
+        pin.place = place
+        pins.used += 1
+    pin.count += 1
+    return PMKV_OK
+
+
+cdef void pins_remove(Pins* pins, Pin* pin) noexcept nogil:
+    """Empties an entry and moves later ones of its chain up."""
+    cdef size_t hole = pin - pins.pin, at = hole, home
+    while True:
+        at = (at + 1) & pins.mask
+        if pins.pin[at].place == 0:
+            break
+        home = pin_home(pins, pins.pin[at].place)
+        if ((at - home) & pins.mask) >= ((at - hole) & pins.mask):
+            pins.pin[hole] = pins.pin[at]
+            hole = at
+    memset(&pins.pin[hole], 0, sizeof(Pin))
+    pins.used -= 1
+
+
+cdef void pins_drop(Pins* pins, u64 place) noexcept nogil:
+    cdef Pin* pin = find_pin(pins, place)
+    pin.count -= 1
+    if pin.count == 0:
+        pins.ripe += pin.retired
+        pins_remove(pins, pin)
+
+
+cdef void pins_free(Pins* pins) noexcept nogil:
+    free(pins.pin)
+    memset(pins, 0, sizeof(Pins))
+
+
+# ---- limbo -----------------------------------------------------------------------------------
+
+cdef inline u64 limbo_place(const Pool* p, u64 page, u64 index) noexcept nogil:
+    return page_place(p, page) + (1 + index % LIMBO_PLACES) * 8
+
+
+cdef int limbo_push(Txn* t, u64 place) noexcept nogil:
+    cdef u64 words[512]
+    cdef u64 head, count, page
+    if txn_read_sealed(t, ROOT_LIMBO_COUNT, &count) != PMKV_OK or txn_read_sealed(t, ROOT_LIMBO_HEAD, &head) != PMKV_OK:
+        return t.status
+    if count % LIMBO_PLACES == 0:
+        if pages_allocate(t, 1, PMKV_PAGE_LIMBO, 0, &page) != PMKV_OK:
+            return t.status
+        memset(words, 0, sizeof(words))
+        words[0] = pmkv_seal(head)
+        txn_build(t, page_place(t.p, page), words, PAGE_SIZE)
+        txn_log_sealed(t, ROOT_LIMBO_HEAD, page)
+        head = page
+    txn_log_sealed(t, limbo_place(t.p, head, count), place >> GRANULE_SHIFT)
+    return txn_log_sealed(t, ROOT_LIMBO_COUNT, count + 1)
+
+
+cdef int limbo_next(Txn* t, u64* page) noexcept nogil:
+    if page[0] == 0 or page[0] >= t.p.file_pages:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, ROOT_LIMBO_HEAD))
+    return txn_read_sealed(t, page_place(t.p, page[0]), page)
+
+
+cdef int limbo_pop(Txn* t, u64* head, u64* count) noexcept nogil:
+    """Drops the top entry, and its page with the page's last one."""
+    count[0] -= 1
+    txn_log_sealed(t, ROOT_LIMBO_COUNT, count[0])
+    if count[0] % LIMBO_PLACES == 0:
+        txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, LIMBO_PAGE | head[0])
+        t.frees_logged_pages = True
+        limbo_next(t, head)
+        txn_log_sealed(t, ROOT_LIMBO_HEAD, head[0])
+    return t.status
+
+
+cdef int limbo_drain(Txn* t, Pins* pins) noexcept nogil:
+    """Frees what limbo holds and nothing pins: from the top down, each hole filled by the top."""
+    cdef u64 head, count, page, base, index, granule, top, looked = 0
+    if txn_read_sealed(t, ROOT_LIMBO_COUNT, &count) != PMKV_OK or txn_read_sealed(t, ROOT_LIMBO_HEAD, &head) != PMKV_OK:
+        return t.status
+    if count == 0 or pins.ripe < count // 16:        # one pass for many: a pass looks at all of them
+        pins.ripe = 0 if count == 0 else pins.ripe
+        return PMKV_OK
+    page = head
+    base = (count - 1) // LIMBO_PLACES * LIMBO_PLACES   # the page's first index
+    index = count
+    while index > 0 and looked < DRAIN_AT_ONCE and t.status == PMKV_OK:
+        index -= 1
+        looked += 1
+        if index < base:
+            limbo_next(t, &page)
+            base -= LIMBO_PLACES
+        if txn_read_sealed(t, limbo_place(t.p, page, index), &granule) != PMKV_OK:
+            return t.status
+        if pins.used and find_pin(pins, granule << GRANULE_SHIFT).place:
+            continue
+        txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, granule << GRANULE_SHIFT)
+        if txn_read_sealed(t, limbo_place(t.p, head, count - 1), &top) != PMKV_OK:
+            return t.status
+        txn_log_sealed(t, limbo_place(t.p, page, index), top)
+        limbo_pop(t, &head, &count)
+        if pins.ripe:
+            pins.ripe -= 1
+    if index == 0:
+        pins.ripe = 0
+    return t.status
+
+
+# ---- retire and commit ---------------------------------------------------------------------------
+
+cdef int space_retire(Txn* t, Pins* pins, const Record* r) noexcept nogil:
+    """The record is unreachable from the commit on."""
+    cdef Pin* pin
+    if r.commit == t.commit:
+        t.data_first = True       # built and freed at once: its bytes will not stay for a checksum (D2)
+    if pins.used:
+        pin = find_pin(pins, r.place)
+        if pin.place:
+            pin.retired = 1
+            return limbo_push(t, r.place)
+    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, r.place)
+
+
+cdef int free_limbo_page(Txn* t, u64 page) noexcept nogil:
+    cdef Head head
+    if descriptor_read(t, page, &head) != PMKV_OK:
+        return t.status
+    if head.kind != PMKV_PAGE_LIMBO:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    return pages_free(t, page, 1)
+
+
+cdef int free_all(Txn* t) noexcept nogil:
+    cdef size_t i
+    cdef u64 what
+    for i in range(t.freed_count):
+        what = t.freed[i]
+        if what & MAPPING_PAGE:
+            mapping_free_page(t, what)
+        elif what & LIMBO_PAGE:
+            free_limbo_page(t, what ^ LIMBO_PAGE)
+        else:
+            record_free(t, what)
+        if t.status != PMKV_OK:
+            break
+    return t.status
+
+
+cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
+    """Frees what the transaction retired, closes the books of the pages, and commits.
+
+    An error leaves the pool as it was before the transaction.
+    """
+    cdef u64 spare_size, spare_page = 0
+    cdef int status
+    if t.status == PMKV_OK and pins.ripe:
+        limbo_drain(t, pins)
+    if t.status == PMKV_OK:
+        free_all(t)
+    if t.status == PMKV_OK:
+        descriptors_seal(t)
+    spare_size = redo_indirect_size(t)
+    if t.status == PMKV_OK and spare_size:
+        pages_spare(t, (spare_size + PAGE_SIZE - 1) // PAGE_SIZE, &spare_page)
+    status = t.status
+    if status == PMKV_OK:
+        status = redo_commit(t, page_place(t.p, spare_page) if spare_size else 0, spare_size)
+    txn_abort(t)                  # after a commit: there is nothing left to forget but memory
+    return status

@@ -1,0 +1,1041 @@
+"""_store.pyx (L6): the store as Python sees it: arguments, threads, exceptions, views.
+
+May know: everything below.  Nothing below knows Python.
+
+Threads
+  1. A writer holds `lock` from txn_begin to the end of its commit.  It takes the lock
+     without waiting under the interpreter's lock (GIL), and gives it back only while it
+     holds the GIL again.  So whoever looks something up under the GIL sees no space reused:
+     what a commit frees is reused by the next one, which cannot begin before the reader is done.
+  2. Readers that release the GIL (large values) pin the record that they copy.
+  3. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.pythread cimport (
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_release_lock, PyThread_type_lock,
+)
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_CheckExact
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
+from pmkv._core cimport *
+from pmkv._mapping cimport (
+    LEAF_SLOTS, Cursor, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match,
+    mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
+)
+from pmkv._pool cimport Geometry, Pool, file_size_for, pool_format, pool_probe_sync, pool_unmap, section_bytes
+from pmkv._records cimport Record, crc32c, record_body_is_whole, record_parse, record_value_is_whole, record_verify
+from pmkv._recovery cimport recovery_open
+from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._space cimport Pins, pins_add, pins_drop, pins_free, space_commit
+from pmkv._transaction cimport (
+    PUT_ALWAYS, PUT_EXISTING, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete,
+    transaction_delete_all, transaction_find, transaction_put, transaction_put_all,
+)
+
+import os
+
+from pmkv._errors import (
+    ClosedError, CorruptedError, Error, InvalidKeyError, InvalidValueError, KeyTypeError, LockError,
+    NotFoundError, PoolFullError, ReadonlyError, ValueTypeError, VersionMismatchError,
+)
+
+cdef extern from *:
+    """
+    #define PMKV_TEXT_SITE_(name, type, meaning) meaning,
+    static const char *const site_texts[] = {PMKV_SITES(PMKV_TEXT_SITE_)};
+    """
+    const char* const site_texts[]
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object unicode, Py_ssize_t* size) except NULL
+
+cdef enum:
+    LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
+    BATCH = 64                    # keys of a get_many whose misses overlap
+    PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
+
+cdef enum VerifyMode:
+    VERIFY_NOTHING, VERIFY_READS, VERIFY_VIEWS
+
+cdef u64 NAMESPACE = ROOT_DEFAULT_NAMESPACE
+cdef u64 MAPPING = ROOT_DEFAULT_NAMESPACE + NAMESPACE_MAPPING
+cdef object MISSING = object()
+
+
+# ---- arguments -----------------------------------------------------------------------------
+
+cdef struct Bytes:
+    const char* data
+    u64 size
+    bint held
+    Py_buffer buffer
+
+
+cdef inline int read_bytes(object given, Bytes* b, bint is_key) except -1:
+    """The bytes of a key or value, where they lie.  Undone by release()."""
+    cdef Py_ssize_t size
+    b.held = False
+    if PyBytes_CheckExact(given):
+        b.data = PyBytes_AS_STRING(given)
+        b.size = PyBytes_GET_SIZE(given)
+    elif isinstance(given, str):
+        b.data = PyUnicode_AsUTF8AndSize(given, &size)
+        b.size = size
+    elif PyObject_CheckBuffer(given):
+        PyObject_GetBuffer(given, &b.buffer, PyBUF_SIMPLE)
+        b.data = <const char*>b.buffer.buf
+        b.size = b.buffer.len
+        b.held = True
+    else:
+        refuse_type(given, is_key)
+    if b.size > (MAX_KEY_SIZE if is_key else MAX_VALUE_SIZE):
+        release(b)
+        refuse_size(b.size, is_key)
+    return 0
+
+
+cdef int refuse_type(object given, bint is_key) except -1:
+    name = type(given).__name__
+    if is_key:
+        raise KeyTypeError(f"a key must be bytes-like or str, not {name}")
+    raise ValueTypeError(f"a value must be bytes-like or str, not {name}; encode it first, for instance with msgpack")
+
+
+cdef int refuse_size(u64 size, bint is_key) except -1:
+    if is_key:
+        raise InvalidKeyError(f"a key of {human(size)} is longer than the limit of {human(MAX_KEY_SIZE)}; "
+                              "use its hash as the key and put the long text into the value")
+    raise InvalidValueError(f"a value of {human(size)} is larger than the limit of {human(MAX_VALUE_SIZE)}; "
+                            "divide it over several keys")
+
+
+cdef inline void release(Bytes* b) noexcept:
+    if b.held:
+        PyBuffer_Release(&b.buffer)
+        b.held = False
+
+
+def human(size):
+    """A size in bytes with a unit: 1536 -> '1.5 KiB'."""
+    size = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+# ---- views ------------------------------------------------------------------------------------
+
+cdef class _View:
+    """Exports a value where it lies, and pins its record for as long as anyone holds it."""
+    cdef Core store
+    cdef u64 place
+    cdef const char* data
+    cdef u64 size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void*>self.data, self.size, 1, flags)
+
+    def __dealloc__(self):
+        if self.store is not None and self.place:
+            pins_drop(&self.store.pins, self.place)
+            self.store.views -= 1
+
+
+# ---- iteration ----------------------------------------------------------------------------------
+
+cdef enum Shows:
+    SHOW_KEYS, SHOW_VALUES, SHOW_ITEMS
+
+
+cdef class _Iterator:
+    """Walks the mapping leaf by leaf.  A key put or deleted meanwhile is an error, as for a dict."""
+    cdef Core store
+    cdef Shows shows
+    cdef Cursor cursor
+    cdef u64 leaf
+    cdef u64 changes
+    cdef int slot
+    cdef u64 slots[512]
+
+    def __iter__(self):
+        return self
+
+    cdef u64 next_record(self) except? 0:
+        """The place of the next record, 0 at the end."""
+        cdef u64 word
+        cdef int status
+        while True:
+            while self.leaf and self.slot < LEAF_SLOTS:
+                word = pmkv_load(&self.store.pool.m, self.leaf + self.slot * 8)
+                self.slot += 1
+                if word & GRANULE_MASK:
+                    return (word & GRANULE_MASK) << GRANULE_SHIFT
+            status = mapping_next_leaf(&self.store.pool, MAPPING, &self.cursor, self.slots, &self.leaf)
+            if status != PMKV_OK:
+                self.store.fail(status)
+            self.slot = 0
+            if self.leaf == 0:
+                return 0
+
+    def __next__(self):
+        cdef u64 place
+        cdef Record r
+        self.store.need_open()
+        if self.changes != self.store.changes:
+            raise RuntimeError("the store changed size during iteration; iterate over list(db) to change it meanwhile")
+        place = self.next_record()
+        if place == 0:
+            self.cursor.ended = True
+            raise StopIteration
+        if record_parse(&self.store.pool, place, &r) != PMKV_OK:
+            self.store.fail(PMKV_CORRUPTED)
+        if self.shows == SHOW_KEYS:
+            self.store.need_whole_body(&r)
+            return self.store.key_of(&r)
+        value = self.store.value_of(&r)
+        return value if self.shows == SHOW_VALUES else (self.store.key_of(&r), value)
+
+
+# ---- the store ------------------------------------------------------------------------------------
+
+cdef class Core:
+    """One open pool.  pmkv.Store adds what is not hot, pmkv.open finds and locks the file."""
+    cdef Pool pool
+    cdef Txn txn
+    cdef Pins pins
+    cdef PyThread_type_lock lock
+    cdef bint usable              # open, and in the process that opened it
+    cdef bint keys_are_str
+    cdef VerifyMode verify
+    cdef u64 changes              # commits that added or removed keys
+    cdef u64 busy                 # readers that have released the GIL
+    cdef u64 views
+    cdef u64 replayed
+    cdef u64 pop_prefix           # popitem goes on from here
+    cdef pmkv_superblock superblock
+    cdef str unusable_because
+    cdef readonly str path
+    cdef object __weakref__
+
+    def __cinit__(self, *args, **kwargs):
+        memset(&self.pool, 0, sizeof(Pool))
+        memset(&self.txn, 0, sizeof(Txn))
+        memset(&self.pins, 0, sizeof(Pins))
+        self.pool.m.fd = -1
+        self.unusable_because = "not opened"
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.usable and self.pool.writable:
+            redo_checkpoint(&self.pool)
+        if self.pool.m.data != NULL:
+            pool_unmap(&self.pool)
+        txn_free(&self.txn)
+        pins_free(&self.pins)
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    # -- opening, called by pmkv._open with an open, locked descriptor --
+
+    def _set_medium(self, str path, int fd, int domain, bint synchronous, bint writable, u64 device_size,
+                    max_size, u64 reserve_size, int verify):
+        """Says what the file is.  `domain` is an index into DOMAINS."""
+        self.path = path
+        self.pool.m.fd = fd
+        self.pool.m.domain = domain
+        self.pool.m.line_size = pmkv_arch_line_size()
+        self.pool.m.flush_op = pmkv_arch_flush_op() if domain == PMKV_DOMAIN_LINE else 0
+        self.pool.synchronous = synchronous
+        self.pool.writable = writable
+        self.pool.device_pages = device_size
+        self.pool.reserved_pages = reserve_size // PAGE_SIZE
+        self.pool.max_pages = 0 if max_size is None else <u64>max_size
+        self.verify = <VerifyMode>verify
+
+    cdef int set_limits(self, u64 max_size) except -1:
+        """Sizes in bytes become pages, now that the geometry is known."""
+        cdef u64 sections
+        if self.pool.device_pages:
+            self.pool.device_pages = self.pages_within(self.pool.device_pages)
+        if self.pool.max_pages == 0:
+            self.pool.max_pages = max_size
+        self.pool.max_pages = self.pages_within(self.pool.max_pages) if self.pool.max_pages else <u64>1 << 32
+        return 0
+
+    cdef u64 pages_within(self, u64 size) noexcept:
+        """How many pages a file of at most `size` bytes may have."""
+        cdef u64 pages = size // PAGE_SIZE
+        if size <= self.pool.header_size:
+            return 0
+        pages = (size - self.pool.header_size) // PAGE_SIZE
+        while pages and file_size_for(&self.pool, pages) > size:
+            pages -= max(<u64>1, (file_size_for(&self.pool, pages) - size) // (PAGE_SIZE + 64))
+        return pages
+
+    def _create(self, bytes uuid, bytes seed, bytes creator, u64 created_ns, u64 header_size, u64 ring_size,
+                u64 section_pages, u64 initial_pages, u64 options):
+        """Makes the open file an empty pool."""
+        cdef Geometry g
+        cdef pmkv_superblock* s = &self.superblock
+        cdef int status
+        cdef u64 max_size = self.pool.max_pages
+        g.header_size, g.ring_size, g.section_pages, g.initial_pages = header_size, ring_size, section_pages, initial_pages
+        memset(s, 0, sizeof(pmkv_superblock))
+        memcpy(s.uuid, <const char*>uuid, 16)
+        memcpy(s.seed, <const char*>seed, 16)
+        memcpy(s.creator, <const char*>creator, min(len(creator), 32))
+        s.created_ns = created_ns
+        s.max_size = max_size
+        self.pool.header_size, self.pool.section_pages = header_size, section_pages
+        self.set_limits(max_size)
+        if initial_pages > self.pool.max_pages:
+            g.initial_pages = self.pool.max_pages
+        with nogil:
+            status = pool_format(&self.pool, &g, s)
+        if status == PMKV_OK and options:
+            pmkv_store(&self.pool.m, NAMESPACE + NAMESPACE_OPTIONS, pmkv_seal(options))
+            pmkv_flush(&self.pool.m, NAMESPACE + NAMESPACE_OPTIONS, 8, PMKV_FLUSH_FORMAT)
+            pmkv_fence(&self.pool.m, PMKV_FENCE_FORMAT)
+            if self.pool.m.domain == PMKV_DOMAIN_PAGE and pmkv_sync_all(&self.pool.m, PMKV_SYNC_FORMAT):
+                status = PMKV_OS_ERROR
+        pool_unmap(&self.pool)
+        if status != PMKV_OK:
+            self.fail(status)
+
+    def _attach(self, u64 file_size):
+        """Maps and recovers the pool."""
+        cdef u64 reserve_pages = self.pool.reserved_pages
+        cdef bint synchronous = self.pool.synchronous
+        cdef int status
+        with nogil:
+            status = recovery_open(&self.pool, file_size, reserve_pages, synchronous, &self.superblock, &self.replayed)
+        if status == PMKV_OK:
+            self.set_limits(self.superblock.max_size)
+            status = txn_init(&self.txn, &self.pool)
+        if status != PMKV_OK:
+            self.fail(status)
+        self.pins.ripe = pmkv_load(&self.pool.m, ROOT_LIMBO_COUNT) & SEAL_MASK
+        self.keys_are_str = (self._options() & PMKV_OPTION_KEYS_STR) != 0
+        self.usable = True
+        self.unusable_because = None
+
+    def _options(self):
+        return pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_OPTIONS) & SEAL_MASK
+
+    # -- states and errors --
+
+    cdef int need_open(self) except -1:
+        if not self.usable:
+            raise ClosedError(f"{self.path}: {self.unusable_because}")
+        return 0
+
+    cdef int fail(self, int status) except -1:
+        """Raises the exception of a status."""
+        cdef int code = self.pool.fault.os_error
+        where = f"at byte {self.pool.fault.place & ~DESCRIPTOR_SPACE:#x}"
+        if self.pool.fault.place & DESCRIPTOR_SPACE:
+            where = f"in the descriptor of page {(self.pool.fault.place & ~DESCRIPTOR_SPACE) // 64}"
+        if status == PMKV_NO_MEMORY:
+            raise MemoryError(f"{self.path}: out of memory")
+        if status == PMKV_FULL and code:
+            raise PoolFullError(code, f"no room to grow beyond {human(self._file_size())}: {os.strerror(code)}; "
+                                      "nothing was lost, reads and deletes go on; delete keys or make room", self.path)
+        if status == PMKV_FULL:
+            raise PoolFullError(28, f"max_size reached at {human(self._file_size())}; nothing was lost, reads and "
+                                    "deletes go on; delete keys, or open with a larger max_size", self.path)
+        if status == PMKV_ADDRESS_SPACE:
+            raise PoolFullError(12, "the address range reserved for this pool is used up; close it and open it "
+                                    "again to reserve more", self.path)
+        if status == PMKV_OS_ERROR and self.pool.failed:
+            raise OSError(code, f"writing failed: {os.strerror(code)}; whether the last commit happened is known "
+                                "only after the pool is closed and opened again", self.path)
+        if status == PMKV_OS_ERROR:
+            raise OSError(code, os.strerror(code), self.path)
+        if status == PMKV_FOREIGN:
+            raise CorruptedError(f"{self.path}: not a pmkv pool (foreign file: no superblock); it was not touched; "
+                                 "give another path, or flag='n' to replace the file")
+        if status == PMKV_NEWER:
+            raise VersionMismatchError(f"{self.path}: made by a newer pmkv (format {self.superblock.version}, "
+                                       f"this one reads {PMKV_FORMAT_VERSION}); it was not touched; upgrade pmkv")
+        if status == PMKV_TRUNCATED:
+            raise CorruptedError(f"{self.path}: truncated: the file is shorter than its header says; it was not "
+                                 "touched; restore it from a copy")
+        if status == PMKV_COLLISIONS:
+            raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
+        raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
+                             f"{where}; check() lists all damage")
+
+    cdef int need_whole_body(self, const Record* r) except -1:
+        if self.verify and not record_body_is_whole(&self.pool, r):
+            self.pool.fault.site, self.pool.fault.place = PMKV_CHECK_RECORD, r.place
+            self.fail(PMKV_CORRUPTED)
+        return 0
+
+    # -- reading --
+
+    cdef object key_of(self, const Record* r):
+        if self.keys_are_str:
+            return r.key[:r.key_size].decode()
+        return PyBytes_FromStringAndSize(r.key, r.key_size)
+
+    cdef object value_of(self, const Record* r):
+        """The value as bytes: one copy, its checksum tested."""
+        self.need_whole_body(r)
+        if r.extent_place == 0:
+            return PyBytes_FromStringAndSize(r.value, r.value_size)
+        return self.large_value_of(r)
+
+    cdef object large_value_of(self, const Record* r):
+        cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
+        cdef char* out = PyBytes_AS_STRING(value)
+        cdef bint whole = True
+        if r.value_size >= LARGE:
+            if pins_add(&self.pins, r.place) != PMKV_OK:
+                raise MemoryError
+            self.busy += 1
+            with nogil:
+                memcpy(out, r.value, r.value_size)
+                whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
+            self.busy -= 1
+            pins_drop(&self.pins, r.place)
+        else:
+            memcpy(out, r.value, r.value_size)
+            whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
+        if not whole:
+            self.pool.fault.site, self.pool.fault.place = PMKV_CHECK_VALUE, r.extent_place
+            self.fail(PMKV_CORRUPTED)
+        return value
+
+    cdef inline int look_up(self, object key, Record* r) except -100:
+        """OK or NOT_FOUND."""
+        cdef Bytes k
+        cdef int status
+        if not self.usable:
+            self.need_open()
+        read_bytes(key, &k, True)
+        status = mapping_get(&self.pool, MAPPING, k.data, k.size, r)
+        release(&k)
+        if status < 0:
+            self.fail(status)
+        return status
+
+    def __getitem__(self, key):
+        cdef Record r
+        if self.look_up(key, &r) == PMKV_OK:
+            return self.value_of(&r)
+        raise NotFoundError(key)
+
+    def get(self, key, default=None):
+        cdef Record r
+        if self.look_up(key, &r) == PMKV_OK:
+            return self.value_of(&r)
+        return default
+
+    def __contains__(self, key):
+        cdef Record r
+        return self.look_up(key, &r) == PMKV_OK
+
+    def __len__(self):
+        cdef u64 word
+        self.need_open()
+        word = pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
+        if not pmkv_is_sealed(word):
+            self.pool.fault.site, self.pool.fault.place = PMKV_CHECK_SEAL, NAMESPACE + NAMESPACE_ENTRY_COUNT
+            self.fail(PMKV_CORRUPTED)
+        return word & SEAL_MASK
+
+    def __bool__(self):
+        return self.__len__() != 0
+
+    def view(self, key):
+        cdef Record r
+        cdef _View view
+        if self.look_up(key, &r) != PMKV_OK:
+            raise NotFoundError(key)
+        if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
+            if record_verify(&self.pool, &r) != PMKV_OK:
+                self.fail(PMKV_CORRUPTED)
+        elif self.verify:
+            self.need_whole_body(&r)
+        view = _View.__new__(_View)
+        if pins_add(&self.pins, r.place) != PMKV_OK:
+            raise MemoryError
+        view.store = self
+        view.place = r.place
+        view.data = r.value
+        view.size = r.value_size
+        self.views += 1
+        return PyMemoryView_FromObject(view)
+
+    def get_many(self, keys, default=None):
+        cdef list wanted = list(keys)
+        cdef Py_ssize_t n = PyList_GET_SIZE(wanted), first
+        cdef list found = [default] * n
+        self.need_open()
+        for first in range(0, n, BATCH):
+            self.get_batch(wanted, found, first, min(first + BATCH, n))
+            if first % (BATCH * 64) == 0 and first:
+                with nogil:       # let other threads run, and Ctrl-C through
+                    pass
+                PyErr_CheckSignals()
+                self.need_open()
+        return found
+
+    cdef int get_batch(self, list wanted, list found, Py_ssize_t first, Py_ssize_t end) except -1:
+        """A batch in three rounds, so that its misses overlap: buckets, then records, then values."""
+        cdef Probe probes[BATCH]
+        cdef Bytes keys[BATCH]
+        cdef Record r
+        cdef Py_ssize_t i, held = 0, n = end - first
+        cdef u64 before = pmkv_atomic_load(&self.pool.apply_sequence)
+        cdef int status
+        try:
+            for i in range(n):
+                read_bytes(<object>PyList_GET_ITEM(wanted, first + i), &keys[i], True)
+                held = i + 1
+                status = mapping_locate(&self.pool, NULL, MAPPING, mapping_hash(&self.pool, keys[i].data, keys[i].size),
+                                        &probes[i])
+                if status != PMKV_OK:
+                    self.fail(status)
+                mapping_prefetch_bucket(&self.pool, &probes[i])
+            for i in range(n):
+                mapping_prefetch_record(&self.pool, &probes[i])
+            for i in range(n):
+                status = mapping_match(&self.pool, NULL, &probes[i], keys[i].data, keys[i].size, &r)
+                if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
+                    status = mapping_get(&self.pool, MAPPING, keys[i].data, keys[i].size, &r)
+                if status == PMKV_OK:
+                    found[first + i] = self.value_of(&r)
+                elif status < 0:
+                    self.fail(status)
+        finally:
+            for i in range(held):
+                release(&keys[i])
+        return 0
+
+    # -- iterating --
+
+    def _iterate(self, int shows):
+        cdef _Iterator it
+        self.need_open()
+        it = _Iterator.__new__(_Iterator)
+        it.store = self
+        it.shows = <Shows>shows
+        it.cursor.prefix = 0
+        it.cursor.ended = False
+        it.leaf = 0
+        it.slot = 0
+        it.changes = self.changes
+        return it
+
+    def __iter__(self):
+        return self._iterate(SHOW_KEYS)
+
+    # -- writing --
+
+    cdef int begin(self) except -1:
+        """Takes the writer's lock and begins a transaction."""
+        if not self.usable:
+            self.need_open()
+        if not self.pool.writable:
+            raise ReadonlyError(f"{self.path}: opened with flag='r', which only reads; open it with 'w' or 'c'")
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            if not self.usable:
+                PyThread_release_lock(self.lock)
+                self.need_open()
+        txn_begin(&self.txn)
+        return 0
+
+    cdef int end(self, int status) except -1:
+        """Gives the lock back; raises what the transaction ended with."""
+        PyThread_release_lock(self.lock)
+        if status < 0:
+            self.fail(status)
+        return 0
+
+    cdef int abandon(self) except -1:
+        txn_abort(&self.txn)
+        PyThread_release_lock(self.lock)
+        return 0
+
+    cdef inline bint may_wait(self, u64 size) noexcept:
+        """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
+        cdef u64 frontier = pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK
+        return (size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE
+                or frontier + PAGES_NEAR > self.pool.file_pages)
+
+    cdef int commit(self, int status, u64 size) noexcept:
+        """Ends a transaction whose steps gave `status`: commits it, or forgets it."""
+        if status != PMKV_OK:
+            txn_abort(&self.txn)
+        elif self.may_wait(size):
+            with nogil:
+                status = space_commit(&self.txn, &self.pins)
+        else:
+            status = space_commit(&self.txn, &self.pins)
+        return status
+
+    cdef int store(self, object key, object value, PutMode mode) except -100:
+        """OK, EXISTS or NOT_FOUND."""
+        cdef Bytes v
+        cdef Bytes k
+        cdef Item item
+        cdef int status
+        cdef u64 entries
+        read_bytes(key, &k, True)
+        try:
+            read_bytes(value, &v, False)
+        except BaseException:
+            release(&k)
+            raise
+        item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
+        try:
+            self.begin()
+            entries = pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
+            if self.may_wait(v.size):
+                with nogil:
+                    status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, mode)
+            else:
+                status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, mode)
+            status = self.commit(status, v.size)
+            self.changes += entries != pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
+            self.end(status)
+        finally:
+            release(&k)
+            release(&v)
+        return status
+
+    cdef int erase(self, object key) except -100:
+        """OK or NOT_FOUND."""
+        cdef Bytes k
+        cdef int status
+        read_bytes(key, &k, True)
+        try:
+            self.begin()
+            status = transaction_delete(&self.txn, &self.pins, NAMESPACE, k.data, k.size)
+            status = self.commit(status, 0)
+            self.changes += status == PMKV_OK
+            self.end(status)
+        finally:
+            release(&k)
+        return status
+
+    def __setitem__(self, key, value):
+        self.store(key, value, PUT_ALWAYS)
+
+    def put(self, key, value, *, bint overwrite=True):
+        return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW) == PMKV_OK
+
+    def add(self, key, value):
+        return self.store(key, value, PUT_NEW) == PMKV_OK
+
+    def __delitem__(self, key):
+        if self.erase(key) != PMKV_OK:
+            raise NotFoundError(key)
+
+    def delete(self, key):
+        return self.erase(key) == PMKV_OK
+
+    cdef object exchange(self, object key, object value, object default):
+        """Stores `value` (MISSING: deletes) in one commit; the value that was there, or `default`."""
+        cdef Bytes k
+        cdef Bytes v
+        cdef Probe probe
+        cdef Record r
+        cdef Item item
+        cdef int status
+        read_bytes(key, &k, True)
+        v.held = False
+        v.size = 0
+        try:
+            if value is not MISSING:
+                read_bytes(value, &v, False)
+            self.begin()
+            try:
+                status = transaction_find(&self.txn, NAMESPACE, k.data, k.size, &probe, &r)
+                old = self.value_of(&r) if status == PMKV_OK else default
+            except BaseException:
+                self.abandon()
+                raise
+            if value is not MISSING and status >= 0:
+                item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
+                self.changes += status == PMKV_NOT_FOUND
+                with nogil:
+                    status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, PUT_ALWAYS)
+            elif status == PMKV_OK:
+                self.changes += 1
+                status = transaction_delete(&self.txn, &self.pins, NAMESPACE, k.data, k.size)
+            self.end(self.commit(status, v.size))
+        finally:
+            release(&k)
+            release(&v)
+        return old
+
+    def replace(self, key, value):
+        return self.exchange(key, value, None)
+
+    def pop(self, key, default=MISSING):
+        old = self.exchange(key, MISSING, MISSING)
+        if old is not MISSING:
+            return old
+        if default is MISSING:
+            raise NotFoundError(key)
+        return default
+
+    def compare_and_set(self, key, expected, new):
+        cdef Bytes k
+        cdef Bytes e
+        cdef Bytes n
+        cdef Probe probe
+        cdef Record r
+        cdef Item item
+        cdef int status
+        cdef bint same
+        read_bytes(key, &k, True)
+        e.held = n.held = False
+        n.size = 0
+        try:
+            if expected is not None:
+                read_bytes(expected, &e, False)
+            if new is not None:
+                read_bytes(new, &n, False)
+            self.begin()
+            status = transaction_find(&self.txn, NAMESPACE, k.data, k.size, &probe, &r)
+            if status == PMKV_OK:
+                status = record_verify(&self.pool, &r)
+                same = (status == PMKV_OK and expected is not None and r.value_size == e.size
+                        and memcmp(r.value, e.data, e.size) == 0)
+            else:
+                same = status == PMKV_NOT_FOUND and expected is None
+            if same and new is not None:
+                self.changes += status == PMKV_NOT_FOUND
+                item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
+                with nogil:
+                    status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, PUT_ALWAYS)
+            elif same and status == PMKV_OK:
+                self.changes += 1
+                status = transaction_delete(&self.txn, &self.pins, NAMESPACE, k.data, k.size)
+            self.end(self.commit(status, n.size))
+        finally:
+            release(&k)
+            release(&e)
+            release(&n)
+        return same
+
+    def popitem(self):
+        cdef Cursor cursor
+        cdef Record r
+        cdef u64 slots[LEAF_SLOTS]
+        cdef u64 leaf
+        cdef int i, status, rounds = 0
+        self.begin()
+        try:
+            cursor.prefix, cursor.ended = self.pop_prefix, False
+            while rounds < 2:     # from where the last one was, then once more from the start
+                self.pop_prefix = cursor.prefix
+                status = mapping_next_leaf(&self.pool, MAPPING, &cursor, slots, &leaf)
+                if status != PMKV_OK:
+                    self.fail(status)
+                for i in range(LEAF_SLOTS if leaf else 0):
+                    if slots[i] & GRANULE_MASK:
+                        if record_parse(&self.pool, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK:
+                            self.fail(PMKV_CORRUPTED)
+                        item = (self.key_of(&r), self.value_of(&r))
+                        break
+                else:
+                    if leaf == 0 or cursor.ended:
+                        rounds += 1
+                        cursor.prefix, cursor.ended = 0, False
+                    continue
+                break
+            else:
+                raise NotFoundError("popitem(): the store is empty")
+        except BaseException:
+            self.abandon()
+            raise
+        self.changes += 1
+        status = transaction_delete(&self.txn, &self.pins, NAMESPACE, r.key, r.key_size)
+        self.end(self.commit(status, 0))
+        return item
+
+    def clear(self):
+        cdef int status
+        self.begin()
+        with nogil:
+            status = transaction_clear(&self.txn, &self.pins, NAMESPACE)
+            if status == PMKV_OK:
+                status = space_commit(&self.txn, &self.pins)
+            else:
+                txn_abort(&self.txn)
+        self.changes += 1
+        self.end(status)
+
+    def put_many(self, items):
+        cdef list pairs = list(items.items() if hasattr(items, "items") else items)
+        cdef _Batch batch = _Batch.__new__(_Batch, len(pairs))
+        cdef int status
+        for pair in pairs:
+            try:
+                key, value = pair
+            except (TypeError, ValueError):
+                raise InvalidValueError("put_many takes a mapping or (key, value) pairs, "
+                                        f"not {type(pair).__name__} {pair!r:.60}") from None
+            batch.append(key, value)
+        self.begin()
+        with nogil:
+            status = transaction_put_all(&self.txn, &self.pins, NAMESPACE, batch.items, batch.count)
+            if status == PMKV_OK:
+                status = space_commit(&self.txn, &self.pins)
+            else:
+                txn_abort(&self.txn)
+        self.changes += 1
+        self.end(status)
+        return batch.count
+
+    def delete_many(self, keys):
+        cdef list wanted = list(keys)
+        cdef _Batch batch = _Batch.__new__(_Batch, len(wanted))
+        cdef u64 deleted = 0
+        cdef int status
+        for key in wanted:
+            batch.append(key, None)
+        self.begin()
+        with nogil:
+            status = transaction_delete_all(&self.txn, &self.pins, NAMESPACE, batch.items, batch.count, &deleted)
+            if status == PMKV_OK:
+                status = space_commit(&self.txn, &self.pins)
+            else:
+                txn_abort(&self.txn)
+        self.changes += deleted != 0
+        self.end(status)
+        return deleted
+
+    # -- upkeep --
+
+    def sync(self):
+        """Waits until everything is durable and in place.  Every write was durable when it returned;
+        this empties the redo ring, so that the next open has nothing to replay.  Raises OSError."""
+        cdef int status
+        self.begin()
+        if self.txn.status == PMKV_OK and self.pins.ripe:
+            with nogil:
+                space_commit(&self.txn, &self.pins)
+        with nogil:
+            status = redo_checkpoint(&self.pool)
+        txn_abort(&self.txn)
+        self.end(status)
+
+    flush = sync
+
+    def check(self, *, bint values=True):
+        cdef Report* report
+        cdef int status
+        cdef u64 i
+        self.need_open()
+        report = <Report*>malloc(sizeof(Report))
+        if report == NULL:
+            raise MemoryError
+        if self.pool.writable:
+            self.begin()
+        else:
+            self.busy += 1
+        with nogil:
+            status = check_pool(&self.pool, values, report)
+        if self.pool.writable:
+            self.abandon()
+        else:
+            self.busy -= 1
+        try:
+            if status != PMKV_OK:
+                self.fail(status)
+            problems = [f"{problem_text(report.problems[i].what).decode()} ({place_text(report.problems[i].place)})"
+                        for i in range(min(report.problem_count, <u64>PROBLEMS_KEPT))]
+            if report.problem_count > PROBLEMS_KEPT:
+                problems.append(f"and {report.problem_count - PROBLEMS_KEPT} more")
+            return problems
+        finally:
+            free(report)
+
+    def _file_size(self):
+        return file_size_for(&self.pool, self.pool.file_pages)
+
+    def _root(self, u64 place):
+        return pmkv_load(&self.pool.m, place) & SEAL_MASK
+
+    def stat(self):
+        cdef u64 frontier, unused, free_pages
+        self.need_open()
+        frontier = self._root(ROOT_FRONTIER)
+        free_pages = self._root(ROOT_FREE_PAGE_COUNT)
+        unused = self.pool.file_pages - frontier
+        return {
+            "entries": self._root(NAMESPACE + NAMESPACE_ENTRY_COUNT),
+            "live_bytes": self._root(NAMESPACE + NAMESPACE_LIVE_BYTES),
+            "used_bytes": (frontier - free_pages) * (PAGE_SIZE + 64),
+            "free_bytes": (free_pages + unused) * PAGE_SIZE,
+            "file_size": self._file_size(),
+            "pages": self.pool.file_pages,
+            "free_pages": free_pages + unused,
+            "limbo_entries": self._root(ROOT_LIMBO_COUNT),
+            "commit": self.pool.head,
+        }
+
+    def memory(self):
+        cdef u64 transaction, pinned
+        self.need_open()
+        transaction = (self.txn.word_capacity * 16 + (self.txn.table_mask + 1) * 8 + self.txn.range_capacity * 16
+                       + (self.txn.freed_capacity + self.txn.touched_capacity) * 8 + self.txn.entry_capacity)
+        pinned = (self.pins.mask + 1) * 16 if self.pins.pin != NULL else 0
+        return {"handle_bytes": sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock),
+                "transaction_bytes": transaction, "pin_bytes": pinned, "views": self.views,
+                "cache_bytes": 0, "buffer_bytes": 0,
+                "total_bytes": transaction + pinned + sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock)}
+
+    def _info(self):
+        self.need_open()
+        s = self.superblock
+        return {"file_size": self._file_size(), "format_version": s.version,
+                "uuid": (<const char*>s.uuid)[:16].hex(), "creator": (<const char*>s.creator)[:32].rstrip(b"\0").decode(),
+                "created_ns": s.created_ns, "page_size": PAGE_SIZE, "section_size": section_bytes(&self.pool),
+                "ring_size": s.ring_size, "max_size": s.max_size or None, "flush": pmkv_arch_flush_name(self.pool.m.flush_op).decode(),
+                "map_sync": bool(self.pool.synchronous), "writable": bool(self.pool.writable), "replayed_commits": self.replayed}
+
+    # -- closing --
+
+    @property
+    def closed(self):
+        return not self.usable
+
+    def _close(self):
+        """Unmaps the pool.  BufferError while views are alive; nothing to do if it is closed."""
+        cdef int status = PMKV_OK
+        if not self.usable:
+            return False
+        if self.views:
+            raise BufferError(f"{self.path}: {self.views} view{'s are' if self.views > 1 else ' is'} alive; "
+                              "release them (view.release(), or drop what holds them) before closing")
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        try:
+            if not self.usable:
+                return False
+            while self.busy:      # readers that are copying a large value without the GIL
+                PyThread_release_lock(self.lock)
+                with nogil:
+                    usleep(200)
+                with nogil:
+                    PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                if not self.usable:
+                    return False
+            if self.views:
+                raise BufferError(f"{self.path}: views are alive")
+            self.usable = False
+            self.unusable_because = "the store is closed"
+            if self.pool.writable:
+                with nogil:
+                    txn_begin(&self.txn)
+                    if self.txn.status == PMKV_OK and self.pins.ripe:
+                        space_commit(&self.txn, &self.pins)
+                    txn_abort(&self.txn)
+                    status = redo_checkpoint(&self.pool)
+            pool_unmap(&self.pool)
+            txn_free(&self.txn)
+        finally:
+            PyThread_release_lock(self.lock)
+        if status == PMKV_OS_ERROR:
+            self.fail(status)
+        return True
+
+    def _forked(self):
+        """In a child: the pool stays its parent's."""
+        self.usable = False
+        self.unusable_because = "opened by the parent before a fork; open the pool again in this process"
+
+
+cdef extern from "unistd.h" nogil:
+    int usleep(unsigned)
+
+
+cdef str place_text(u64 place):
+    if place & DESCRIPTOR_SPACE:
+        return f"descriptor of page {(place ^ DESCRIPTOR_SPACE) // 64}"
+    return f"place {place:#x}"
+
+
+cdef class _Batch:
+    """Keys and values of a batch: pointers into the caller's objects, which it keeps alive."""
+    cdef Item* items
+    cdef Bytes* held
+    cdef list objects
+    cdef u64 count
+    cdef u64 held_count
+
+    def __cinit__(self, u64 capacity):
+        self.items = <Item*>calloc(capacity + 1, sizeof(Item))
+        self.objects = []
+        if self.items == NULL:
+            raise MemoryError
+
+    cdef int append_one(self, object given, bint is_key, const char** data, u64* size) except -1:
+        cdef Bytes b
+        if not PyBytes_CheckExact(given) and not isinstance(given, str):
+            given = memoryview_or_refuse(given, is_key)
+        read_bytes(given, &b, is_key)
+        data[0] = b.data
+        size[0] = b.size
+        if b.held:                # the memoryview in `objects` keeps the buffer exported
+            release(&b)
+        self.objects.append(given)
+        return 0
+
+    cdef int append(self, object key, object value) except -1:
+        cdef Item* item = &self.items[self.count]
+        self.append_one(key, True, &item.key, &item.key_size)
+        if value is not None:
+            self.append_one(value, False, &item.value, &item.value_size)
+        self.count += 1
+        return 0
+
+    def __dealloc__(self):
+        free(self.items)
+
+
+cdef object memoryview_or_refuse(object given, bint is_key):
+    if not PyObject_CheckBuffer(given):
+        refuse_type(given, is_key)
+    view = memoryview(given)
+    if not view.c_contiguous:
+        raise (KeyTypeError if is_key else ValueTypeError)("a buffer must be contiguous")
+    return view
+
+
+DOMAINS = ("process", "byte", "cacheline", "page")
+SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
+
+
+def probe_sync(int fd):
+    """Whether MAP_SYNC is granted on the open file: the file system is DAX, or it is a DAX device."""
+    cdef bint granted
+    with nogil:
+        granted = pool_probe_sync(fd)
+    return bool(granted)
+
+
+def can_flush():
+    """Whether this processor can flush a cache line, and how: 'clwb', ..., or 'none'."""
+    return pmkv_arch_flush_name(pmkv_arch_flush_op()).decode()

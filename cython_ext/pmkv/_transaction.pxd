@@ -1,0 +1,25 @@
+"""_transaction.pxd (L4): what a transaction does with keys."""
+from pmkv._core cimport u64
+from pmkv._mapping cimport Probe
+from pmkv._records cimport Record
+from pmkv._redo cimport Txn
+from pmkv._space cimport Pins
+
+cdef enum PutMode:
+    PUT_ALWAYS, PUT_NEW, PUT_EXISTING
+
+# A key and a value of a batch, as the caller's memory has them.
+cdef struct Item:
+    const char* key
+    u64 key_size
+    const char* value
+    u64 value_size
+
+cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
+                          Record* r) noexcept nogil
+cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, PutMode mode) noexcept nogil
+cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, u64 key_size) noexcept nogil
+cdef int transaction_put_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count) noexcept nogil
+cdef int transaction_delete_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count,
+                                u64* deleted) noexcept nogil
+cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil

@@ -1,0 +1,154 @@
+"""_transaction.pyx (L4): put, delete and clear, as steps of one transaction.
+
+May know: the mapping, records, counts of a namespace, and what space_retire does.
+Nothing here is visible or durable before space_commit.
+
+Invariants
+  T1. A namespace's entry_count is the number of keys of its mapping; live_bytes the sum of
+      their sizes and their values'.  Both change in the commit that changes the mapping.
+"""
+from pmkv._core cimport *
+from pmkv._mapping cimport (
+    LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
+    mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
+    mapping_remove, mapping_replace,
+)
+from pmkv._pool cimport corrupted
+from pmkv._records cimport Record, record_parse, record_write
+from pmkv._redo cimport Txn, txn_fail, txn_log_sealed, txn_read_sealed
+from pmkv._space cimport Pins, space_retire
+
+cdef enum:
+    AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
+
+
+cdef int count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
+    cdef u64 value
+    if plus == minus:
+        return t.status
+    if txn_read_sealed(t, place, &value) != PMKV_OK:
+        return t.status
+    if value + plus < minus:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
+    return txn_log_sealed(t, place, value + plus - minus)
+
+
+cdef inline u64 size_of(const Record* r) noexcept nogil:
+    return r.key_size + r.value_size
+
+
+cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
+                          Record* r) noexcept nogil:
+    """OK, NOT_FOUND, or an error, which fails the transaction."""
+    cdef int status = mapping_locate(t.p, t, namespace + NAMESPACE_MAPPING,
+                                     mapping_hash(t.p, key, key_size), probe)
+    if status == PMKV_OK:
+        status = mapping_match(t.p, t, probe, key, key_size, r)
+    return status if status >= 0 else txn_fail(t, status)
+
+
+cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, PutMode mode) noexcept nogil:
+    """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
+    cdef Probe probe
+    cdef Record old
+    cdef u64 place
+    cdef int status
+    if t.status != PMKV_OK:
+        return t.status
+    status = transaction_find(t, namespace, item.key, item.key_size, &probe, &old)
+    if status < 0:
+        return status
+    if status == PMKV_OK and mode == PUT_NEW:
+        return PMKV_EXISTS
+    if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
+        return PMKV_NOT_FOUND
+    if record_write(t, item.key, item.key_size, item.value, item.value_size, &place) != PMKV_OK:
+        return t.status
+    if status == PMKV_OK:
+        mapping_replace(t, &probe, place)
+        space_retire(t, pins, &old)
+        return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(&old))
+    mapping_insert(t, namespace + NAMESPACE_MAPPING, &probe, place)
+    count(t, namespace + NAMESPACE_ENTRY_COUNT, 1, 0)
+    return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
+
+
+cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, u64 key_size) noexcept nogil:
+    """OK, NOT_FOUND, or an error."""
+    cdef Probe probe
+    cdef Record old
+    cdef int status
+    if t.status != PMKV_OK:
+        return t.status
+    status = transaction_find(t, namespace, key, key_size, &probe, &old)
+    if status != PMKV_OK:
+        return status
+    mapping_remove(t, &probe)
+    space_retire(t, pins, &old)
+    count(t, namespace + NAMESPACE_ENTRY_COUNT, 0, 1)
+    return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
+
+
+# ---- batches ---------------------------------------------------------------------------------
+
+cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 end) noexcept nogil:
+    """Starts the misses of a few keys together: they do not depend on each other."""
+    cdef Probe probes[AHEAD]
+    cdef u64 i
+    for i in range(first, end):
+        mapping_locate(t.p, NULL, namespace + NAMESPACE_MAPPING,
+                       mapping_hash(t.p, items[i].key, items[i].key_size), &probes[i - first])
+        mapping_prefetch_bucket(t.p, &probes[i - first])
+    for i in range(first, end):
+        mapping_prefetch_record(t.p, &probes[i - first])
+
+
+cdef int transaction_put_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count) noexcept nogil:
+    cdef u64 i
+    for i in range(count):
+        if i % AHEAD == 0:
+            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count))
+        if transaction_put(t, pins, namespace, &items[i], PUT_ALWAYS) < 0:
+            break
+    return t.status
+
+
+cdef int transaction_delete_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count,
+                                u64* deleted) noexcept nogil:
+    cdef u64 i
+    cdef int status
+    deleted[0] = 0
+    for i in range(count):
+        if i % AHEAD == 0:
+            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count))
+        status = transaction_delete(t, pins, namespace, items[i].key, items[i].key_size)
+        if status < 0:
+            break
+        deleted[0] += status == PMKV_OK
+    return t.status
+
+
+cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil:
+    """Removes every key, in one commit.  The transaction must be empty before."""
+    cdef Cursor cursor
+    cdef Record r
+    cdef u64 slots[LEAF_SLOTS]
+    cdef u64 leaf
+    cdef int i, status
+    cursor.prefix = 0
+    cursor.ended = False
+    while t.status == PMKV_OK:
+        status = mapping_next_leaf(t.p, namespace + NAMESPACE_MAPPING, &cursor, slots, &leaf)
+        if status != PMKV_OK:
+            return txn_fail(t, status)
+        if leaf == 0:
+            break
+        for i in range(LEAF_SLOTS):
+            if slots[i] & GRANULE_MASK:
+                status = record_parse(t.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
+                if status != PMKV_OK:
+                    return txn_fail(t, status)
+                space_retire(t, pins, &r)
+    mapping_free_all(t, namespace + NAMESPACE_MAPPING)
+    txn_log_sealed(t, namespace + NAMESPACE_ENTRY_COUNT, 0)
+    return txn_log_sealed(t, namespace + NAMESPACE_LIVE_BYTES, 0)

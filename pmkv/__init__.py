@@ -1,0 +1,52 @@
+"""pmkv: an embedded key-value database on direct-access persistent memory.
+
+    import pmkv
+
+    with pmkv.open("app.pmkv") as db:
+        db[b"key"] = b"value"       # durable when the statement returns
+        db[b"key"]                  # b"value"
+"""
+
+from pmkv._errors import (
+    ClosedError,
+    CodecError,
+    CorruptedError,
+    Error,
+    InvalidKeyError,
+    InvalidValueError,
+    KeyExistsError,
+    LockError,
+    MediaError,
+    NotFoundError,
+    PoolFullError,
+    ReadonlyError,
+    VersionMismatchError,
+)
+from pmkv._handle import Info, Memory, Stat, Store
+from pmkv._open import open
+from pmkv._version import __version__
+
+error = Error
+
+__all__ = [
+    "ClosedError",
+    "CodecError",
+    "CorruptedError",
+    "Error",
+    "Info",
+    "InvalidKeyError",
+    "InvalidValueError",
+    "KeyExistsError",
+    "LockError",
+    "MediaError",
+    "Memory",
+    "NotFoundError",
+    "PoolFullError",
+    "ReadonlyError",
+    "Stat",
+    "Store",
+    "VersionMismatchError",
+    "__version__",
+    "error",
+    "open",
+]

@@ -1,0 +1,101 @@
+"""What a path lies on, and how far a store to it must be pushed to survive.
+
+Decides the persistence domain (see docs/durability.md). Everything here is read from
+the system once, when a pool is opened.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from pmkv import _store
+from pmkv._errors import PoolFileError, PoolIsADirectoryError
+
+# statfs(2): file systems that live in memory and vanish with the machine's power.
+_MEMORY_FILE_SYSTEMS = {0x01021994: "tmpfs", 0x858458F6: "ramfs", 0x958458F6: "hugetlbfs"}
+
+PROMISES = {
+    "process": "survives the end or kill of any process; not a power cut or a crash of the machine",
+    "cacheline": "durable when a write returns: survives a power cut",
+    "byte": "durable when a write returns: survives a power cut",
+    "page": "durable when a write returns, if the disk keeps what it says it has synced",
+}
+
+
+class Medium(NamedTuple):
+    """What was found out about an open file."""
+
+    persistence: str
+    reason: str
+    synchronous: bool
+    device_size: int
+
+
+def _file_system_type(fd: int) -> int:
+    class Statfs(ctypes.Structure):
+        _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_long * 31))
+
+    found = Statfs()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fstatfs(fd, ctypes.byref(found)) != 0:
+        return 0
+    return int(found.f_type) & 0xFFFFFFFF
+
+
+def _caches_survive_power_loss() -> bool:
+    """eADR: only if every region of persistent memory says so."""
+    regions = list(Path("/sys/bus/nd/devices").glob("region*/persistence_domain"))
+    try:
+        return bool(regions) and all(r.read_text().strip() == "cpu_cache" for r in regions)
+    except OSError:
+        return False
+
+
+def _dax_device_size(status: os.stat_result) -> int:
+    """Bytes of a DAX device, or 0 if the character device is something else."""
+    number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    place = Path("/sys/dev/char") / number
+    try:
+        if (place / "subsystem").resolve().name != "dax":
+            return 0
+        return int((place / "size").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def device_size(fd: int, path: str) -> int:
+    """0 for a regular file, the size of a DAX device, an error for anything else."""
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode):
+        return 0
+    if stat.S_ISDIR(status.st_mode):
+        raise PoolIsADirectoryError(21, "a pool is a file, and this is a directory", path)
+    if stat.S_ISCHR(status.st_mode):
+        size = _dax_device_size(status)
+        if size:
+            return size
+    raise PoolFileError(22, "a pool is a regular file or a DAX device, and this is neither", path)
+
+
+def examine(fd: int, path: str, asked: str) -> Medium:
+    """The persistence domain of an open file: what was asked for, or what is found."""
+    size = device_size(fd, path)
+    granted = _store.probe_sync(fd)
+    if asked != "auto":
+        if asked == "cacheline" and _store.can_flush() == "none":
+            raise PoolFileError(95, "this processor has no instruction to flush a cache line", path)
+        return Medium(asked, "chosen by persistence=", granted, size)
+    what = "DAX device" if size else "file on a DAX file system (MAP_SYNC granted)"
+    if granted or size:
+        if _caches_survive_power_loss():
+            return Medium("byte", f"{what}; the platform flushes its caches (eADR)", granted, size)
+        if _store.can_flush() != "none":
+            return Medium("cacheline", f"{what}; flushed with {_store.can_flush()}", granted, size)
+    name = _MEMORY_FILE_SYSTEMS.get(_file_system_type(fd))
+    if name:
+        return Medium("process", f"{name}: in memory, the kernel keeps it", False, 0)
+    return Medium("page", "file behind the page cache: each commit is synced", False, size)

@@ -1,0 +1,295 @@
+"""pmkv.open: finds, makes, locks and attaches the file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+from pmkv import _medium, _store
+from pmkv._errors import (
+    Error,
+    LockError,
+    PoolFileError,
+    PoolIsADirectoryError,
+    PoolNotFoundError,
+    PoolPermissionError,
+)
+from pmkv._handle import Store
+from pmkv._version import __version__
+
+# Sizes of a new pool, in bytes and pages: 6 MiB of file to begin with.
+_HEADER_SIZE: Final = 2 << 20
+_RING_SIZE: Final = 1536 << 10
+_SECTION_PAGES: Final = 32768
+_INITIAL_PAGES: Final = 512
+_RESERVE_SIZE: Final = 1 << 40
+
+_KEYS_STR: Final = 1
+_UNORDERED: Final = 2
+
+_UNSET: Any = object()
+_UNITS: Final = {"": 1, "b": 1, "k": 10, "m": 20, "g": 30, "t": 40}
+_open_stores: weakref.WeakValueDictionary[int, Store] = weakref.WeakValueDictionary()
+
+
+def _bytes_of(size: int | str | None) -> int | None:
+    """`max_size` in bytes: 1048576 and "1 MiB" are the same."""
+    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0):
+        return size
+    if isinstance(size, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", size.lower())
+        if found:
+            unit = _UNITS[found[2]] if found[2] else 0
+            number = int(float(found[1]) * (1 << unit))
+            if number > 0:
+                return number
+    raise ValueError(f"max_size is a number of bytes or a text such as '1 GiB', not {size!r}")
+
+
+def _choose(name: str, given: object, allowed: tuple[object, ...]) -> None:
+    if given not in allowed:
+        raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, not {given!r}")
+
+
+def _wrapped(error: OSError, path: str, flag: str) -> Error:
+    """The system's refusal as a pmkv.Error that is the same OSError too."""
+    number = error.errno or 0
+    if isinstance(error, FileNotFoundError):
+        hint = "no such pool; flag='c' makes one"
+        if flag in "cn":
+            hint = "no such directory; make it first"
+        return PoolNotFoundError(number, hint, path)
+    if isinstance(error, IsADirectoryError):
+        return PoolIsADirectoryError(number, "a pool is a file, and this is a directory", path)
+    if isinstance(error, PermissionError) or number == errno.EROFS:
+        hint = "not allowed to read it" if flag == "r" else "not allowed to write; flag='r' reads"
+        return PoolPermissionError(number, f"{os.strerror(number)}: {hint}", path)
+    return PoolFileError(number, error.strerror or str(error), path)
+
+
+def _holder(fd: int) -> str:
+    """Who holds the lock on this file, from /proc/locks."""
+    status = os.fstat(fd)
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        with open("/proc/locks") as locks:
+            lines = [line.split() for line in locks]
+    except OSError:
+        lines = []
+    for fields in lines:
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == wanted and fields[4].isdigit():
+            pid = int(fields[4])
+            if pid == os.getpid():
+                return f"this process ({pid}) through another handle"
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+                    words = cmdline.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            except OSError:
+                words = ""
+            return f"process {pid}" + (f" ({words[:120]})" if words else "")
+    return "another process"
+
+
+def _lock(fd: int, path: str, writable: bool) -> None:
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        wanted = "write to" if writable else "read"
+        raise LockError(
+            errno.EAGAIN,
+            f"cannot open it to {wanted} it: {_holder(fd)} has it open; close it there first",
+            path,
+        ) from None
+
+
+@contextlib.contextmanager
+def _closing_on_error(fd: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _make(fd: int, path: str, persistence: str, max_size: int | None, options: int) -> None:
+    """Writes an empty pool into an open, empty file (or over a DAX device)."""
+    medium = _medium.examine(fd, path, persistence)
+    core = Store()
+    core._set_medium(
+        path,
+        fd,
+        _store.DOMAINS.index(medium.persistence),
+        medium.synchronous,
+        True,
+        medium.device_size,
+        max_size,
+        _RESERVE_SIZE,
+        1,
+    )
+    core._create(
+        secrets.token_bytes(16),
+        secrets.token_bytes(16),
+        f"pmkv {__version__}".encode(),
+        time.time_ns(),
+        _HEADER_SIZE,
+        _RING_SIZE,
+        _SECTION_PAGES,
+        _INITIAL_PAGES,
+        options,
+    )
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_file(
+    path: str, mode: int, persistence: str, max_size: int | None, options: int, replace: bool
+) -> int:
+    """Makes a whole pool beside `path` and then gives it the name: there is no half of one.
+
+    Returns a locked descriptor. If another process was first and `replace` is false, that
+    pool is opened instead.
+    """
+    beside = f"{path}.new-{os.getpid()}-{secrets.token_hex(4)}"
+    fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with _closing_on_error(fd):
+            _lock(fd, path, True)
+            _make(fd, path, persistence, max_size, options)
+            os.fsync(fd)
+            if replace:
+                os.replace(beside, path)
+            else:
+                os.link(beside, path)
+            _sync_directory(path)
+        return fd
+    except FileExistsError:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with _closing_on_error(fd):
+            _lock(fd, path, True)
+        return fd
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+
+
+def _open_file(
+    path: str, flag: str, mode: int, persistence: str, max_size: int | None, options: int
+) -> int:
+    """A locked descriptor of a pool at `path`, made as the flag allows."""
+    writable = flag != "r"
+    try:
+        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        if flag in "rw":
+            raise
+        return _make_file(path, mode, persistence, max_size, options, False)
+    with _closing_on_error(fd):
+        device_size = _medium.device_size(fd, path)
+        _lock(fd, path, writable)
+        empty = os.fstat(fd).st_size == 0
+        if device_size:
+            empty = not any(os.pread(fd, 4096, 0)) if flag == "c" else False
+        if flag == "n" and not device_size:
+            replaced = _make_file(path, mode, persistence, max_size, options, True)
+            os.close(fd)
+            return replaced
+        if flag == "n" or (flag == "c" and empty):
+            _make(fd, path, persistence, max_size, options)
+    return fd
+
+
+def _forget_in_child() -> None:
+    """A child shares its parent's mapping and lock, and owns neither."""
+    for store in list(_open_stores.values()):
+        store._forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def open(  # noqa: A001 - the name is the contract, as in dbm
+    path: str | os.PathLike[str],
+    flag: Literal["r", "w", "c", "n"] = "c",
+    mode: int = 0o666,
+    *,
+    codec: None = None,
+    keys: Literal["bytes", "str"] = _UNSET,
+    values: Literal["bytes"] = "bytes",
+    ordered: bool = _UNSET,
+    durability: Literal["sync"] = "sync",
+    max_size: int | str | None = None,
+    persistence: Literal["auto", "cacheline", "byte", "page", "process"] = "auto",
+    verify: bool | Literal["all"] = True,
+) -> Store:
+    """Opens the pool at `path`, and makes it if it is missing.
+
+    path: a file on DAX, tmpfs or a disk, or a DAX device.
+    flag: "r" read only, "w" read and write, "c" the same and made if missing, "n" made anew.
+    mode: permissions of a new file, less the umask.
+    keys: what iteration returns keys as; kept in the pool, "bytes" for a new one.
+    ordered: whether ordered keys are wanted; kept in the pool (scans in order come later).
+    max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
+    persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
+    verify: True tests the checksum of every value read (of a view: if it fits a page, its
+        record; of a larger one the header and key); "all" tests larger views too; False none.
+
+    Raises PoolNotFoundError (FileNotFoundError), PoolPermissionError (PermissionError),
+    LockError (names who has it open), CorruptedError (foreign, damaged or truncated file),
+    VersionMismatchError (newer), PoolFullError, ValueError. A file that is refused is not
+    written to.
+    """
+    path = os.path.abspath(os.fsdecode(path))
+    _choose("flag", flag, ("r", "w", "c", "n"))
+    _choose("persistence", persistence, ("auto", *_store.DOMAINS))
+    _choose("codec", codec, (None,))
+    _choose("values", values, ("bytes",))
+    _choose("durability", durability, ("sync",))
+    _choose("verify", verify, (True, False, "all"))
+    if keys is not _UNSET:
+        _choose("keys", keys, ("bytes", "str"))
+    limit = _bytes_of(max_size)
+    options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
+    try:
+        fd = _open_file(path, flag, mode, persistence, limit, options)
+    except Error:
+        raise
+    except OSError as error:
+        raise _wrapped(error, path, flag) from error
+    with _closing_on_error(fd):
+        medium = _medium.examine(fd, path, persistence)
+        store = Store()
+        store._set_medium(
+            path,
+            fd,
+            _store.DOMAINS.index(medium.persistence),
+            medium.synchronous,
+            flag != "r",
+            medium.device_size,
+            limit,
+            _RESERVE_SIZE,
+            2 if verify == "all" else int(verify),
+        )
+        store._attach(medium.device_size or os.fstat(fd).st_size)
+        stored = store._options()
+        if keys is not _UNSET and (keys == "str") != bool(stored & _KEYS_STR):
+            raise Error(f"{path}: its keys are {'str' if stored & _KEYS_STR else 'bytes'}, not {keys}")
+        if ordered is not _UNSET and ordered == bool(stored & _UNORDERED):
+            raise Error(f"{path}: it was made with ordered={not ordered}")
+    store._adopt(fd, flag, medium)
+    _open_stores[id(store)] = store
+    return store
