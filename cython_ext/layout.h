@@ -113,7 +113,7 @@
     F(entry, uint16_t, flags, "see entry flags")                              \
     F(entry, uint16_t, range_count, "ranges of new data, 8 bytes each, after the header") \
     F(entry, uint16_t, word_count, "(place, word) pairs after the ranges, 16 bytes each") \
-    F(entry, uint64_t, data_checksum, "hash64 chained over the ranges' bytes")
+    F(entry, uint64_t, indirect_checksum, "of an indirect entry: hash64 of its words, else 0")
 
 /* ---- record -------------------------------------------------------------------- */
 #define PMKV_RECORD_FIELDS(F, A)                                                  \

@@ -39,7 +39,8 @@ enum pmkv_domain { PMKV_DOMAINS(PMKV_ENUM_DOMAIN_) };
 /* What each site makes durable, or tests: F flush, B fence, S sync, C check. */
 #define PMKV_SITES(S)                                                          \
     S(NO_SITE, ' ', "not a site")                                                \
-    S(FLUSH_DATA, 'F', "new data that a commit publishes")                       \
+    S(FLUSH_DATA, 'F', "new data that its entry does not carry")                 \
+    S(FLUSH_CARRIED, 'F', "new data in place that its entry carries too")        \
     S(FLUSH_ENTRY, 'F', "the redo entry")                                        \
     S(FLUSH_APPLY, 'F', "words applied in place")                                \
     S(FLUSH_CHECKPOINT, 'F', "the checkpoint word")                              \
@@ -48,7 +49,6 @@ enum pmkv_domain { PMKV_DOMAINS(PMKV_ENUM_DOMAIN_) };
     S(FLUSH_RING_END, 'F', "recovery's mark that the log ends here")             \
     S(FLUSH_FORMAT, 'F', "header of a new pool")                                 \
     S(FENCE_DATA, 'B', "large new data before its entry")                        \
-    S(FENCE_INDIRECT, 'B', "indirect words before their entry")                  \
     S(FENCE_COMMIT, 'B', "the entry, and with it the commit")                    \
     S(FENCE_CHECKPOINT, 'B', "applied words before the checkpoint passes them")  \
     S(FENCE_CHECKPOINT_DONE, 'B', "the checkpoint before the ring is reused")    \
@@ -64,7 +64,7 @@ enum pmkv_domain { PMKV_DOMAINS(PMKV_ENUM_DOMAIN_) };
     S(SYNC_FORMAT, 'S', "page domain: a new pool before its superblock")         \
     S(CHECK_ENTRY, 'C', "checksum of an entry of the ring")                      \
     S(CHECK_POSITION, 'C', "an entry is of this lap of the ring")                \
-    S(CHECK_DATA, 'C', "checksum of the data that the last entry publishes")     \
+    S(CHECK_INDIRECT, 'C', "checksum of an indirect entry's words")              \
     S(CHECK_SUPERBLOCK, 'C', "checksum of a superblock")                         \
     S(CHECK_SEAL, 'C', "check of a sealed word")                                 \
     S(CHECK_DESCRIPTOR, 'C', "CRC32C of a descriptor")                           \
@@ -135,37 +135,32 @@ static inline void pmkv_fence(const struct pmkv_medium *m, int site)
         pmkv_compiler_barrier();
 }
 
-/* Copies what will be read again soon, and flushes it. */
-static inline void pmkv_copy(const struct pmkv_medium *m, uint64_t place, const void *from, size_t n,
-                             int site)
+/* Copies into the pool, through the cache and unflushed. */
+static inline void pmkv_copy(const struct pmkv_medium *m, uint64_t place, const void *from, size_t n)
 {
     memcpy(pmkv_at(m, place), from, n);
     if (__builtin_expect(m->tracer != NULL, 0))
         m->tracer->stored(m->tracer->context, place, n);
-    pmkv_flush(m, place, n, site);
 }
 
-/* From this size up a copy that goes past the cache is faster (docs/decisions/0006). */
-#define PMKV_STREAM_MIN 1024u
-
-/* Copies a large value past the cache.  place must be aligned to 16 bytes. */
+/* Copies past the cache: no flush is needed, only the next fence.  place must be aligned
+ * to 16 bytes. */
 static inline void pmkv_stream(const struct pmkv_medium *m, uint64_t place, const void *from, size_t n,
                                int site)
 {
     size_t body = n & ~(size_t)15;
-    if (n < PMKV_STREAM_MIN) {
-        pmkv_copy(m, place, from, n, site);
-        return;
-    }
     pmkv_arch_stream(pmkv_at(m, place), from, body);
     if (__builtin_expect(m->tracer != NULL, 0)) {
         m->tracer->stored(m->tracer->context, place, body);
         m->tracer->flushed(m->tracer->context, place, body, site);
     } else if (PMKV_STREAM_NEEDS_FLUSH)
         pmkv_flush(m, place, body, site);
-    if (n > body)
-        pmkv_copy(m, place + body, (const char *)from + body, n - body, site);
-    pmkv_arch_fence(); /* streamed stores are visible to other threads before what publishes them */
+    if (n > body) {
+        pmkv_copy(m, place + body, (const char *)from + body, n - body);
+        pmkv_flush(m, place + body, n - body, site);
+    }
+    if (m->domain == PMKV_DOMAIN_PROCESS || m->domain == PMKV_DOMAIN_PAGE)
+        pmkv_arch_fence(); /* other threads see it before what publishes it; elsewhere the commit fences */
 }
 
 /* Page domain: everything stored so far is durable.  0, or an errno. */

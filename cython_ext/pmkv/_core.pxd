@@ -80,7 +80,7 @@ cdef extern from "layout.h" nogil:
         uint16_t flags
         uint16_t range_count
         uint16_t word_count
-        u64 data_checksum
+        u64 indirect_checksum
 
     struct pmkv_record:
         uint32_t crc
@@ -163,13 +163,13 @@ cdef extern from "persist.h" nogil:
     enum:
         PMKV_DOMAIN_PROCESS, PMKV_DOMAIN_BYTE, PMKV_DOMAIN_LINE, PMKV_DOMAIN_PAGE
         PMKV_NO_SITE
-        PMKV_FLUSH_DATA, PMKV_FLUSH_ENTRY, PMKV_FLUSH_APPLY, PMKV_FLUSH_CHECKPOINT
+        PMKV_FLUSH_DATA, PMKV_FLUSH_CARRIED, PMKV_FLUSH_ENTRY, PMKV_FLUSH_APPLY, PMKV_FLUSH_CHECKPOINT
         PMKV_FLUSH_INDIRECT, PMKV_FLUSH_REPLAY, PMKV_FLUSH_RING_END, PMKV_FLUSH_FORMAT
-        PMKV_FENCE_DATA, PMKV_FENCE_INDIRECT, PMKV_FENCE_COMMIT, PMKV_FENCE_CHECKPOINT
+        PMKV_FENCE_DATA, PMKV_FENCE_COMMIT, PMKV_FENCE_CHECKPOINT
         PMKV_FENCE_CHECKPOINT_DONE, PMKV_FENCE_REPLAY, PMKV_FENCE_RECOVERED, PMKV_FENCE_FORMAT
         PMKV_SYNC_DATA, PMKV_SYNC_COMMIT, PMKV_SYNC_CHECKPOINT, PMKV_SYNC_CHECKPOINT_DONE
         PMKV_SYNC_REPLAY, PMKV_SYNC_RECOVERED, PMKV_SYNC_FORMAT
-        PMKV_CHECK_ENTRY, PMKV_CHECK_POSITION, PMKV_CHECK_DATA, PMKV_CHECK_SUPERBLOCK
+        PMKV_CHECK_ENTRY, PMKV_CHECK_POSITION, PMKV_CHECK_INDIRECT, PMKV_CHECK_SUPERBLOCK
         PMKV_CHECK_SEAL, PMKV_CHECK_DESCRIPTOR, PMKV_CHECK_RECORD, PMKV_CHECK_VALUE
         PMKV_SITE_COUNT
 
@@ -195,7 +195,7 @@ cdef extern from "persist.h" nogil:
     void pmkv_store(const pmkv_medium* m, u64 place, u64 word)
     void pmkv_flush(const pmkv_medium* m, u64 place, size_t n, int site)
     void pmkv_fence(const pmkv_medium* m, int site)
-    void pmkv_copy(const pmkv_medium* m, u64 place, const void* src, size_t n, int site)
+    void pmkv_copy(const pmkv_medium* m, u64 place, const void* src, size_t n)
     void pmkv_stream(const pmkv_medium* m, u64 place, const void* src, size_t n, int site)
     int pmkv_sync_all(const pmkv_medium* m, int site)
     int pmkv_write_synced(const pmkv_medium* m, u64 place, const void* src, size_t n, int site)

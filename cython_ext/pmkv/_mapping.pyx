@@ -28,7 +28,7 @@ from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page, unseal
 from pmkv._records cimport Record, record_parse
-from pmkv._redo cimport Txn, txn_build, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read
+from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read
 
 cdef enum:
     LEVELS = 8                    # 9 bits each and 48 in all: six, and room to be sure
@@ -161,7 +161,11 @@ cdef void mapping_prefetch_record(const Pool* p, const Probe* probe) noexcept no
 
 
 cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_size, Record* r) noexcept nogil:
+    cdef const char* record = <const char*>pmkv_at(&p.m, place_of(word))
     cdef int status
+    pmkv_prefetch(record)         # the lines of a small record miss together, not one after the other
+    pmkv_prefetch(record + LINE_SIZE)
+    pmkv_prefetch(record + 2 * LINE_SIZE)
     if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word)):
         return corrupted(p, PMKV_CHECK_SEAL, place)
     status = record_parse(p, place_of(word), r)
@@ -377,7 +381,7 @@ cdef int build_leaf(Txn* t, const u64* slots, u64 depth, u64* reference) noexcep
     if pages_allocate(t, 1, PMKV_PAGE_LEAF, depth, &page) != PMKV_OK:
         return t.status
     reference[0] = reference_to(page_place(t.p, page), 0, depth)
-    return txn_build(t, page_place(t.p, page), slots, PAGE_SIZE)
+    return txn_data(t, page_place(t.p, page), slots, PAGE_SIZE)
 
 
 cdef int build_node(Txn* t, const u64* words, u64 bits, u64* reference) noexcept nogil:
@@ -389,12 +393,11 @@ cdef int build_node(Txn* t, const u64* words, u64 bits, u64* reference) noexcept
     if t.status != PMKV_OK:
         return t.status
     reference[0] = reference_to(place, bits, 0)
-    return txn_build(t, place, words, <u64>8 << bits)
+    return txn_data(t, place, words, <u64>8 << bits)
 
 
 cdef int free_later(Txn* t, u64 reference) noexcept nogil:
-    """The leaf or node is freed with the commit; its words may be in the log (D3 of the redo ring)."""
-    t.frees_logged_pages = True
+    """The leaf or node is freed with the commit."""
     return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, reference | (<u64>1 << 63))
 
 

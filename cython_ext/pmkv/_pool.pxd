@@ -47,7 +47,6 @@ cdef struct Pool:
     u64 tail                 # the ring may be reused up to here: this is on the medium
     u64 window               # lines of log that recovery may have to replay
     bint failed              # a commit's sync failed: what became of it is known after recovery only
-    bint checkpoint_due      # a page that held logged words was freed: see redo, D3
     u64 apply_sequence       # odd while words are being applied
 
 cdef struct Geometry:

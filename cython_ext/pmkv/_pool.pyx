@@ -418,8 +418,8 @@ cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept no
         if status != PMKV_OK:
             return status
         memset(&blank, 0, sizeof(blank))
-        pmkv_copy(&p.m, 0, &blank, sizeof(blank), PMKV_FLUSH_FORMAT)
-        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, &blank, sizeof(blank), PMKV_FLUSH_FORMAT)
+        pmkv_copy(&p.m, 0, &blank, sizeof(blank))
+        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, &blank, sizeof(blank))
         pmkv_fence(&p.m, PMKV_FENCE_FORMAT)
         memset(pmkv_at(&p.m, PAGE_SIZE), 0, p.header_size - PAGE_SIZE)
         memset(p.m.descriptors, 0, p.device_pages * 64)
@@ -429,10 +429,10 @@ cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept no
     pmkv_store(&p.m, ROOT_PAGE_COUNT, pmkv_seal(p.file_pages))
     status = make_durable(p, PAGE_SIZE, p.header_size - PAGE_SIZE)
     if status == PMKV_OK:
-        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, s, sizeof(pmkv_superblock), PMKV_FLUSH_FORMAT)
+        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, s, sizeof(pmkv_superblock))
         status = make_durable(p, p.header_size - PAGE_SIZE, sizeof(pmkv_superblock))
     if status == PMKV_OK:
-        pmkv_copy(&p.m, 0, s, sizeof(pmkv_superblock), PMKV_FLUSH_FORMAT)
+        pmkv_copy(&p.m, 0, s, sizeof(pmkv_superblock))
         status = make_durable(p, 0, sizeof(pmkv_superblock))
     return status
 

@@ -4,7 +4,7 @@ A transaction collects *words* (place, new word) of live structures, and *data* 
 nothing points to yet.  Its own reads of live words go through txn_read, which sees
 what it has logged.  Nothing live changes before redo_commit.
 """
-from pmkv._core cimport u64
+from pmkv._core cimport pmkv_load, u64
 from pmkv._pool cimport Pool
 
 cdef struct Range:
@@ -23,17 +23,17 @@ cdef struct Txn:
     u64* table               # place -> index in the set, open addressing: generation << 32 | index
     u64 generation           # an entry of another generation is an empty one
     size_t table_mask
+    u64 filter               # a bit for each line that may have a logged word
     # new data
     Range* ranges
     size_t range_count
     size_t range_capacity
-    u64 data_size
+    u64 data_size            # of the ranges
+    bint streamed            # and there is data that no entry can carry
     # what the commit frees; freed only in redo_commit's caller, when all is allocated
     u64* freed
     size_t freed_count
     size_t freed_capacity
-    bint frees_logged_pages  # see invariant D3
-    bint data_first          # the data holds words that apply changes: no checksum may cover it
     # descriptors whose check must be computed again before the commit
     u64* touched
     size_t touched_count
@@ -46,13 +46,23 @@ cdef void txn_free(Txn* t) noexcept nogil
 cdef void txn_begin(Txn* t) noexcept nogil
 cdef void txn_abort(Txn* t) noexcept nogil
 cdef int txn_fail(Txn* t, int status) noexcept nogil
-cdef u64 txn_read(Txn* t, u64 place) noexcept nogil
-cdef bint txn_has(Txn* t, u64 place) noexcept nogil
+cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil
+cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil
+
+cdef inline u64 filter_bit(u64 place) noexcept nogil:
+    return <u64>1 << (place >> 6 & 63)
+
+cdef inline u64 txn_read(Txn* t, u64 place) noexcept nogil:
+    """The word as this transaction has it.  Inline: most words were not logged, and the filter says so."""
+    return txn_read_logged(t, place) if t.filter & filter_bit(place) else pmkv_load(&t.p.m, place)
+
+cdef inline bint txn_has(Txn* t, u64 place) noexcept nogil:
+    return (t.filter & filter_bit(place)) != 0 and txn_has_logged(t, place)
+
 cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil
 cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil
 cdef int txn_log_sealed(Txn* t, u64 place, u64 payload) noexcept nogil
 cdef int txn_data(Txn* t, u64 place, const void* src, u64 size) noexcept nogil
-cdef int txn_build(Txn* t, u64 place, const void* src, u64 size) noexcept nogil
 cdef int txn_stream(Txn* t, u64 place, const void* src, u64 size) noexcept nogil
 cdef int txn_push(Txn* t, u64** list, size_t* count, size_t* capacity, u64 value) noexcept nogil
 cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil

@@ -9,17 +9,16 @@ commit number.  It is valid if its position is the expected one and its checksum
 Invariants
   D1. An entry is made durable by the fence that ends its commit, which is the first
       moment that anyone hears of it.  So every entry before a valid one was fenced, and
-      only the last one can be torn.
-  D2. Where the entry's fence also covers its data, the entry carries a checksum of that
-      data; replay tests it on the last entry only, because data of earlier ones may have
-      been freed by a later commit and overwritten.
-  D3. Replay must not write words into a page that was freed and used again for data, which
-      is not in the log.  Pages that hold logged words (leaves, nodes, limbo) are therefore
-      reused only after a checkpoint behind the commit that freed them.  The checkpoint that
-      counts is the one in the last valid entry, so this costs one fence and no store.
-  D4. In the page domain an entry carries its data, and replay copies it: one short range to
-      sync.  Data too large for that is synced in place, with everything before it, and the
-      entry moves the checkpoint to itself, so that no older copy is replayed over it.
+      only the last one can be torn, which its checksum tells.
+  D2. An entry carries the small data that it publishes, and replay copies it: one streamed
+      write and one fence (or one sync of one short range) make a commit durable.  In place
+      neither data nor words are flushed by the commit, so lines that change with every
+      commit stay in the cache.
+  D3. A checkpoint flushes all that the entries since the last one say, and fences.  The
+      checkpoint that counts is the one that the last valid entry names.
+  D4. Data that its entry does not carry (large values, batches) is made durable before it,
+      together with a checkpoint that the entry names: so replay never writes anything older
+      into space that was freed and used again.
   D5. Ring space is reused only behind the checkpoint word that is on the medium (`tail`).
   D6. What recovery found to be the end stays the end: it destroys a torn entry there before
       anything new is built.
@@ -29,12 +28,15 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
+from pmkv._redo cimport filter_bit, txn_read
 
 cdef enum:
     TABLE_MIN = 256
     KEEP_WORDS = 1 << 14          # a larger write set is given back after the transaction
-    COVER_MAX = 1024              # bytes of data that the entry's checksum covers; else a fence first
-    INLINE_MAX = 32 << 10         # page domain: bytes of data that an entry carries
+    CARRIED_MAX = 4 << 10         # bytes of data that an entry carries
+    CARRIED_MAX_PAGE = 32 << 10   # in the page domain, where a second sync costs more than copying
+    RECENT = 128                  # lines that flush_applied remembers
+    STREAM_MIN = 1024             # from this size up a copy past the cache is faster (docs/decisions)
 
 
 # ---- the transaction's memory ------------------------------------------------------------
@@ -82,8 +84,8 @@ cdef void forget(Txn* t) noexcept nogil:
         memset(t.table, 0, (t.table_mask + 1) * 8)
         t.generation = 1
     t.word_count = t.range_count = t.freed_count = t.touched_count = 0
-    t.data_size = 0
-    t.frees_logged_pages = t.data_first = False
+    t.data_size = t.filter = 0
+    t.streamed = False
     t.status = PMKV_OK
 
 
@@ -95,10 +97,6 @@ cdef void txn_begin(Txn* t) noexcept nogil:
     forget(t)
     if t.p.failed:
         t.status = PMKV_OS_ERROR
-    if t.p.checkpoint_due:     # D3: what the last commits applied is durable before we build on it
-        pmkv_fence(&t.p.m, PMKV_FENCE_CHECKPOINT)
-        t.p.checkpoint = t.p.head
-        t.p.checkpoint_due = False
     t.commit = t.p.head
 
 
@@ -167,18 +165,13 @@ cdef int enlarge(Txn* t) noexcept nogil:
     return PMKV_OK
 
 
-cdef bint txn_has(Txn* t, u64 place) noexcept nogil:
-    return t.word_count != 0 and t.table[find(t, place)] >> 32 == t.generation
+cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil:
+    return t.table[find(t, place)] >> 32 == t.generation
 
 
-cdef u64 txn_read(Txn* t, u64 place) noexcept nogil:
-    """The word as this transaction has it."""
-    cdef u64 found
-    if t.word_count:
-        found = t.table[find(t, place)]
-        if found >> 32 == t.generation:
-            return t.words[<uint32_t>found]
-    return pmkv_load(&t.p.m, place)
+cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil:
+    cdef u64 found = t.table[find(t, place)]
+    return t.words[<uint32_t>found] if found >> 32 == t.generation else pmkv_load(&t.p.m, place)
 
 
 cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
@@ -193,6 +186,7 @@ cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
         t.words[<uint32_t>t.table[at]] = word
         return PMKV_OK
     t.table[at] = t.generation << 32 | t.word_count
+    t.filter |= filter_bit(place)
     t.places[t.word_count] = place
     t.words[t.word_count] = word
     t.word_count += 1
@@ -237,27 +231,21 @@ cdef int txn_data(Txn* t, u64 place, const void* src, u64 size) noexcept nogil:
     """Builds data in free space; place and size are multiples of a granule."""
     if t.status != PMKV_OK:
         return t.status
-    pmkv_copy(&t.p.m, place, src, size, PMKV_FLUSH_DATA)
+    pmkv_copy(&t.p.m, place, src, size)
     return add_range(t, place, size)
-
-
-cdef int txn_build(Txn* t, u64 place, const void* src, u64 size) noexcept nogil:
-    """The same for a page or node whose words will be logged: apply changes it, so no checksum
-    of what was built may be tested later (D2)."""
-    t.data_first = True
-    return txn_data(t, place, src, size)
 
 
 cdef int txn_stream(Txn* t, u64 place, const void* src, u64 size) noexcept nogil:
     """The same for a value that fills pages of its own: any size, copied past the cache."""
     if t.status != PMKV_OK:
         return t.status
-    pmkv_stream(&t.p.m, place, src, size, PMKV_FLUSH_DATA)
-    return add_range(t, place, (size + GRANULE_SIZE - 1) // GRANULE_SIZE * GRANULE_SIZE)
-
-
-cdef u64 chain(const Pool* p, u64 checksum, const void* data, u64 size) noexcept nogil:
-    return pmkv_hash64(p.seed0 ^ checksum, p.seed1, data, size)
+    t.streamed = True
+    if size >= STREAM_MIN:
+        pmkv_stream(&t.p.m, place, src, size, PMKV_FLUSH_DATA)
+    else:
+        pmkv_copy(&t.p.m, place, src, size)
+        pmkv_flush(&t.p.m, place, size, PMKV_FLUSH_DATA)
+    return PMKV_OK
 
 
 # ---- commit ----------------------------------------------------------------------------------------
@@ -273,7 +261,7 @@ cdef inline u64 entry_limit(const Pool* p) noexcept nogil:
 
 cdef u64 redo_indirect_size(const Txn* t) noexcept nogil:
     """0 if the words fit the ring, else the bytes of free pages that redo_commit needs for them."""
-    cdef u64 size = sizeof(pmkv_entry) + t.word_count * 16 + COVER_MAX // 2
+    cdef u64 size = sizeof(pmkv_entry) + t.word_count * 16
     if size <= entry_limit(t.p) and t.word_count <= 0xffff:
         return 0
     return t.word_count * 16
@@ -295,6 +283,15 @@ cdef inline u64 ring_place_of(const Pool* p, u64 position) noexcept nogil:
     return p.ring_place + position % ring_lines(p) * LINE_SIZE
 
 
+cdef void ring_copy(Pool* p, u64 place, const unsigned char* entry, u64 size) noexcept nogil:
+    """Whole lines; past the cache where they must leave it anyway."""
+    if p.m.domain == PMKV_DOMAIN_PROCESS:
+        pmkv_copy(&p.m, place, entry, size)
+        pmkv_flush(&p.m, place, size, PMKV_FLUSH_ENTRY)
+    else:
+        pmkv_stream(&p.m, place, entry, size, PMKV_FLUSH_ENTRY)
+
+
 cdef int ring_write(Pool* p, const unsigned char* entry, u64 size, u64 position) noexcept nogil:
     """Copies the entry to its place, in two parts where the ring ends; durable at the fence."""
     cdef u64 place = ring_place_of(p, position)
@@ -304,107 +301,136 @@ cdef int ring_write(Pool* p, const unsigned char* entry, u64 size, u64 position)
         if p.fault.os_error == 0 and size > first:
             p.fault.os_error = pmkv_write_synced(&p.m, p.ring_place, entry + first, size - first, PMKV_SYNC_COMMIT)
         return PMKV_OS_ERROR if p.fault.os_error else PMKV_OK
-    pmkv_copy(&p.m, place, entry, first, PMKV_FLUSH_ENTRY)
+    ring_copy(p, place, entry, first)
     if size > first:
-        pmkv_copy(&p.m, p.ring_place, entry + first, size - first, PMKV_FLUSH_ENTRY)
+        ring_copy(p, p.ring_place, entry + first, size - first)
     return PMKV_OK
 
 
 cdef void apply(Pool* p, const u64* places, const u64* words, size_t count) noexcept nogil:
-    """Stores the words of a durable commit in place (R1) and flushes them, without a fence.
+    """Stores the words of a durable commit in place (R1), unflushed.
 
     A crash in the middle is safe: the entry is durable, and replay stores them all again.
     """
     cdef size_t i
-    cdef u64 line = 0, last = 0
     pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
     for i in range(count):
         pmkv_store(&p.m, places[i], words[i])
     pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
-    for i in range(count):
-        line = places[i] & ~(LINE_SIZE - 1)
-        if line != last:
-            pmkv_flush(&p.m, line, LINE_SIZE, PMKV_FLUSH_APPLY)
-            last = line
 
 
-cdef int settle_data(Txn* t, bint* carried) noexcept nogil:
-    """Decides how the commit's data becomes durable: with the entry, or before it."""
+cdef inline u64 ring_word(const Pool* p, u64 position, u64 index) noexcept nogil:
+    """Word `index` of the entry at `position`."""
+    cdef u64 offset = (position % ring_lines(p) * LINE_SIZE + index * 8) % p.ring_size
+    return pmkv_load(&p.m, p.ring_place + offset)
+
+
+cdef inline void flush_once(Pool* p, u64 place, u64* recent) noexcept nogil:
+    """Flushes the word's line, unless this walk did so lately: some lines change with every commit."""
+    cdef u64 line = place & ~<u64>(LINE_SIZE - 1)
+    cdef u64* seen = &recent[(line // LINE_SIZE) % RECENT]
+    if seen[0] != line:
+        seen[0] = line
+        pmkv_flush(&p.m, place, 8, PMKV_FLUSH_APPLY)
+
+
+cdef u64 flush_entry(Pool* p, u64 position, u64* recent) noexcept nogil:
+    """Flushes in place what an entry of ours says; where the next one is."""
+    cdef u64 counts = ring_word(p, position, 2), word, i, size
+    cdef u64 ranges = counts >> 32 & 0xffff, words = counts >> 48, at = sizeof(pmkv_entry) // 8
+    cdef bint is_inline = (counts >> 16 & PMKV_ENTRY_INLINE) != 0
+    size = sizeof(pmkv_entry) + ranges * 8 + words * 16
+    for i in range(ranges if is_inline else 0):
+        word = ring_word(p, position, at + i)
+        size += (word >> 40) << GRANULE_SHIFT
+        pmkv_flush(&p.m, (word & GRANULE_MASK) << GRANULE_SHIFT, (word >> 40) << GRANULE_SHIFT, PMKV_FLUSH_CARRIED)
+    at += ranges
+    for i in range(words):
+        flush_once(p, ring_word(p, position, at + 2 * i), recent)
+    return position + (size + LINE_SIZE - 1) // LINE_SIZE
+
+
+cdef void flush_applied(Pool* p) noexcept nogil:
+    """Flushes what was applied since the last checkpoint: the ring says what that is (D3)."""
+    cdef u64 recent[RECENT]
+    cdef u64 position = p.checkpoint
+    if p.m.flush_op == 0 and p.m.tracer == NULL:
+        return
+    memset(recent, 0, sizeof(recent))
+    while position < p.head:
+        position = flush_entry(p, position, recent)
+
+
+cdef int settle_data(Txn* t, bint indirect, bint* carried) noexcept nogil:
+    """Data that the entry will not carry becomes durable, with all that was applied before (D4)."""
     cdef Pool* p = t.p
-    if p.m.domain == PMKV_DOMAIN_PAGE:
-        carried[0] = (t.data_size <= INLINE_MAX and sizeof(pmkv_entry) + t.word_count * 16
-                      + t.range_count * 8 + t.data_size <= entry_limit(p))
-        if not carried[0]:                       # D4
-            p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_DATA)
-            if p.fault.os_error:
-                return txn_fail(t, PMKV_OS_ERROR)
-            p.checkpoint = p.head
+    cdef size_t i
+    cdef u64 carried_max = CARRIED_MAX_PAGE if p.m.domain == PMKV_DOMAIN_PAGE else CARRIED_MAX
+    carried[0] = (not indirect and t.data_size <= carried_max and sizeof(pmkv_entry) + t.word_count * 16
+                  + t.range_count * 8 + t.data_size <= entry_limit(p))
+    if carried[0] and not t.streamed:
         return PMKV_OK
-    carried[0] = not t.data_first and t.data_size <= COVER_MAX and t.range_count <= COVER_MAX // 16
-    if not carried[0]:
-        pmkv_fence(&p.m, PMKV_FENCE_DATA)        # orders the data before the entry that publishes it
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_DATA)
+        if p.fault.os_error:
+            return txn_fail(t, PMKV_OS_ERROR)
+    else:
+        flush_applied(p)
+        for i in range(0 if carried[0] else t.range_count):
+            pmkv_flush(&p.m, t.ranges[i].place, t.ranges[i].size, PMKV_FLUSH_DATA)
+        pmkv_fence(&p.m, PMKV_FENCE_DATA)        # orders data, and what was applied, before the entry
+    p.checkpoint = p.head
     return PMKV_OK
 
 
-cdef u64 compose(Txn* t, bint carried, bint indirect, u64 spare_place) noexcept nogil:
+cdef u64 compose(Txn* t, bint carried, u64 spare_place) noexcept nogil:
     """Puts the entry together in t.entry; its size, or 0 when out of memory."""
     cdef Pool* p = t.p
-    cdef bint is_inline = carried and p.m.domain == PMKV_DOMAIN_PAGE and t.range_count != 0 and not indirect
+    cdef bint indirect = spare_place != 0
     cdef u64 size = sizeof(pmkv_entry), i
     cdef pmkv_entry* entry
     cdef u64* out
     cdef size_t ranges = 1 if indirect else t.range_count if carried else 0
     cdef size_t words = 0 if indirect else t.word_count
-    size += ranges * 8 + words * 16 + (t.data_size if is_inline else 0)
+    size += ranges * 8 + words * 16 + (t.data_size if carried else 0)
     if reserve_entry(t, size) != PMKV_OK:
         return 0
     entry = <pmkv_entry*>t.entry
     entry.position = t.commit
     entry.checkpoint_lag = <uint16_t>(t.commit - p.checkpoint)
-    entry.flags = PMKV_ENTRY_INDIRECT if indirect else PMKV_ENTRY_INLINE if is_inline else 0
+    entry.flags = PMKV_ENTRY_INDIRECT if indirect else PMKV_ENTRY_INLINE
     entry.range_count = <uint16_t>ranges
     entry.word_count = <uint16_t>words
-    entry.data_checksum = 0
+    entry.indirect_checksum = 0
     out = <u64*>(t.entry + sizeof(pmkv_entry))
     if indirect:
         out[0] = spare_place >> GRANULE_SHIFT | t.word_count << 40
-        entry.data_checksum = chain(p, 0, pmkv_at(&p.m, spare_place), t.word_count * 16)
-        out += 1
-    elif carried:
-        for i in range(t.range_count):
-            out[0] = t.ranges[i].place >> GRANULE_SHIFT | (t.ranges[i].size >> GRANULE_SHIFT) << 40
-            out += 1
-            if not is_inline:
-                entry.data_checksum = chain(p, entry.data_checksum, pmkv_at(&p.m, t.ranges[i].place),
-                                            t.ranges[i].size)
+        entry.indirect_checksum = pmkv_hash64(p.seed0, p.seed1, pmkv_at(&p.m, spare_place), t.word_count * 16)
+    for i in range(t.range_count if carried else 0):
+        out[i] = t.ranges[i].place >> GRANULE_SHIFT | (t.ranges[i].size >> GRANULE_SHIFT) << 40
+    out += ranges
     for i in range(words):
-        out[0] = t.places[i]
-        out[1] = t.words[i]
-        out += 2
-    if is_inline:
-        for i in range(t.range_count):
-            memcpy(out, pmkv_at(&p.m, t.ranges[i].place), t.ranges[i].size)
-            out = <u64*>(<char*>out + t.ranges[i].size)
+        out[2 * i] = t.places[i]
+        out[2 * i + 1] = t.words[i]
+    out += 2 * words
+    for i in range(t.range_count if carried else 0):
+        memcpy(out, pmkv_at(&p.m, t.ranges[i].place), t.ranges[i].size)
+        out = <u64*>(<char*>out + t.ranges[i].size)
     entry.checksum = pmkv_hash64(p.seed0, p.seed1, t.entry + 8, size - 8)
     return size
 
 
-cdef int write_indirect(Txn* t, u64 place) noexcept nogil:
+cdef void write_indirect(Txn* t, u64 place) noexcept nogil:
     """The words of a transaction larger than the ring, in free pages that nothing will use before
-    the checkpoint behind this commit is on the medium."""
+    the checkpoint behind this commit is on the medium.  settle_data makes them durable."""
     cdef Pool* p = t.p
     cdef u64 pair[2]
     cdef u64 i
     for i in range(t.word_count):
         pair[0] = t.places[i]
         pair[1] = t.words[i]
-        pmkv_copy(&p.m, place + i * 16, pair, 16, PMKV_NO_SITE if p.m.tracer == NULL else PMKV_FLUSH_INDIRECT)
-    if p.m.domain == PMKV_DOMAIN_PAGE:
-        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_DATA)
-        p.checkpoint = p.head
-        return txn_fail(t, PMKV_OS_ERROR) if p.fault.os_error else PMKV_OK
-    pmkv_fence(&p.m, PMKV_FENCE_INDIRECT)
-    return PMKV_OK
+        pmkv_copy(&p.m, place + i * 16, pair, 16)
+    pmkv_flush(&p.m, place, t.word_count * 16, PMKV_FLUSH_INDIRECT)
 
 
 cdef int make_room(Pool* p, u64 lines) noexcept nogil:
@@ -422,7 +448,7 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
     """
     cdef Pool* p = t.p
     cdef bint carried = False, indirect = spare_size != 0
-    cdef u64 size, lines
+    cdef u64 size, lines, i
     cdef int status
     if t.status != PMKV_OK:
         return t.status
@@ -430,12 +456,12 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
         return PMKV_OK
     status = make_room(p, entry_limit(p) // LINE_SIZE + 1)
     if status == PMKV_OK:
-        status = settle_data(t, &carried)
-    if status == PMKV_OK and indirect:
-        status = write_indirect(t, spare_place)
+        if indirect:
+            write_indirect(t, spare_place)
+        status = settle_data(t, indirect, &carried)
     if status != PMKV_OK:
         return status
-    size = compose(t, carried, indirect, spare_place)
+    size = compose(t, carried, spare_place)
     if size == 0:
         return PMKV_NO_MEMORY
     lines = (size + LINE_SIZE - 1) // LINE_SIZE
@@ -447,8 +473,9 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
     pmkv_fence(&p.m, PMKV_FENCE_COMMIT)          # orders entry and data before the acknowledgement (R3)
     p.head += lines
     apply(p, t.places, t.words, t.word_count)
-    if t.frees_logged_pages and p.m.domain != PMKV_DOMAIN_PAGE:
-        p.checkpoint_due = True
+    if indirect:                                 # its words are not in the ring for flush_applied
+        for i in range(t.word_count):
+            pmkv_flush(&p.m, t.places[i], 8, PMKV_FLUSH_APPLY)
     if indirect or p.head - p.tail > p.window:
         # The commit is done whatever becomes of this: a failing disk shows at the next commit.
         redo_checkpoint(p)
@@ -468,23 +495,17 @@ cdef int redo_checkpoint(Pool* p) noexcept nogil:
         if p.fault.os_error:
             return PMKV_OS_ERROR
     else:
-        pmkv_fence(&p.m, PMKV_FENCE_CHECKPOINT)        # orders the applied words before the checkpoint
+        flush_applied(p)
+        pmkv_fence(&p.m, PMKV_FENCE_CHECKPOINT)        # orders what was applied before the checkpoint
         p.checkpoint = p.head
         pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(p.head))
         pmkv_flush(&p.m, ROOT_CHECKPOINT, 8, PMKV_FLUSH_CHECKPOINT)
         pmkv_fence(&p.m, PMKV_FENCE_CHECKPOINT_DONE)   # orders the checkpoint before reuse of the ring
     p.tail = p.head
-    p.checkpoint_due = False
     return PMKV_OK
 
 
 # ---- replay ---------------------------------------------------------------------------------------
-
-cdef struct Found:
-    u64 position
-    u64 lines
-    u64 replay_from
-
 
 cdef void ring_read(const Pool* p, void* out, u64 position, u64 skip, u64 size) noexcept nogil:
     """Copies `size` bytes of the entry at `position`, from its byte `skip` on."""
@@ -531,22 +552,6 @@ cdef u64 read_entry(Pool* p, u64 position, unsigned char* buffer) noexcept nogil
     return size
 
 
-cdef bint data_is_whole(Pool* p, const unsigned char* buffer) noexcept nogil:
-    """Whether the data that this, the last entry, publishes reached the medium (D2)."""
-    cdef pmkv_entry* entry = <pmkv_entry*>buffer
-    cdef u64* ranges = <u64*>(buffer + sizeof(pmkv_entry))
-    cdef u64 checksum = 0, i, place, size
-    if entry.flags & PMKV_ENTRY_INLINE:
-        return True
-    for i in range(entry.range_count):
-        place = (ranges[i] & GRANULE_MASK) << GRANULE_SHIFT
-        size = (ranges[i] >> 40) << GRANULE_SHIFT   # a pair of words is 16 bytes, as a granule is
-        if not place_is_sane(p, place, size):
-            return False
-        checksum = chain(p, checksum, pmkv_at(&p.m, place), size)
-    return pmkv_check(&p.m, PMKV_CHECK_DATA, checksum == entry.data_checksum)
-
-
 cdef int replay_words(Pool* p, const u64* pairs, u64 count) noexcept nogil:
     cdef u64 i, place
     for i in range(count):
@@ -570,8 +575,10 @@ cdef int replay_entry(Pool* p, const unsigned char* buffer) noexcept nogil:
     if entry.flags & PMKV_ENTRY_INDIRECT:
         place = (ranges[0] & GRANULE_MASK) << GRANULE_SHIFT
         size = (ranges[0] >> 40) << GRANULE_SHIFT
-        if not place_is_sane(p, place, size):
-            return corrupted(p, PMKV_CHECK_ENTRY, place)
+        if not place_is_sane(p, place, size) or not pmkv_check(
+                &p.m, PMKV_CHECK_INDIRECT,
+                entry.indirect_checksum == pmkv_hash64(p.seed0, p.seed1, pmkv_at(&p.m, place), size)):
+            return corrupted(p, PMKV_CHECK_INDIRECT, place)
         return replay_words(p, <u64*>pmkv_at(&p.m, place), ranges[0] >> 40)
     if entry.flags & PMKV_ENTRY_INLINE:
         data = <const char*>(pairs + 2 * entry.word_count)
@@ -580,33 +587,22 @@ cdef int replay_entry(Pool* p, const unsigned char* buffer) noexcept nogil:
             size = (ranges[i] >> 40) << GRANULE_SHIFT
             if not place_is_sane(p, place, size):
                 return corrupted(p, PMKV_CHECK_ENTRY, place)
-            pmkv_copy(&p.m, place, data, size, PMKV_FLUSH_REPLAY)
+            pmkv_copy(&p.m, place, data, size)
+            pmkv_flush(&p.m, place, size, PMKV_FLUSH_REPLAY)
             data += size
     return replay_words(p, pairs, entry.word_count)
 
 
-cdef u64 find_end(Pool* p, u64 start, unsigned char* buffer, Found* last) noexcept nogil:
-    """Walks the log from `start`; where it ends.  `last` is the last entry that happened."""
+cdef u64 find_end(Pool* p, u64 start, unsigned char* buffer, u64* replay_from) noexcept nogil:
+    """Walks the log from `start`; where it ends, and where the last entry says that replay begins."""
     cdef u64 position = start, size
-    cdef Found before, found
-    cdef pmkv_entry* entry = <pmkv_entry*>buffer
-    before.position = found.position = 0
-    before.lines = found.lines = before.replay_from = found.replay_from = 0
+    replay_from[0] = start
     while position - start < ring_lines(p):
         size = read_entry(p, position, buffer)
         if size == 0:
             break
-        before = found
-        found.position = position
-        found.lines = (size + LINE_SIZE - 1) // LINE_SIZE
-        found.replay_from = position - entry.checkpoint_lag
-        position += found.lines
-    if found.position:
-        read_entry(p, found.position, buffer)
-        if not data_is_whole(p, buffer):
-            position = found.position
-            found = before
-    last[0] = found
+        replay_from[0] = max(start, position - (<pmkv_entry*>buffer).checkpoint_lag)
+        position += (size + LINE_SIZE - 1) // LINE_SIZE
     return position
 
 
@@ -639,7 +635,6 @@ cdef int redo_replay(Pool* p, u64* replayed) noexcept nogil:
     the entries.  file_pages must be what the file has room for.
     """
     cdef unsigned char* buffer
-    cdef Found last
     cdef u64 start, end, position, size
     cdef int status = unseal(p, ROOT_CHECKPOINT, pmkv_load(&p.m, ROOT_CHECKPOINT), &start)
     replayed[0] = 0
@@ -650,20 +645,17 @@ cdef int redo_replay(Pool* p, u64* replayed) noexcept nogil:
     buffer = <unsigned char*>malloc(p.ring_size + LINE_SIZE)
     if buffer == NULL:
         return PMKV_NO_MEMORY
-    end = find_end(p, start, buffer, &last)
-    if last.position:
-        position = max(start, last.replay_from)
-        while position < end and status == PMKV_OK:
-            size = read_entry(p, position, buffer)
-            if size == 0:
-                status = corrupted(p, PMKV_CHECK_ENTRY, ring_place_of(p, position))
-                break
-            status = replay_entry(p, buffer)
-            position += (size + LINE_SIZE - 1) // LINE_SIZE
-            replayed[0] += 1
+    end = find_end(p, start, buffer, &position)
+    while position < end and status == PMKV_OK:
+        size = read_entry(p, position, buffer)
+        if size == 0:
+            status = corrupted(p, PMKV_CHECK_ENTRY, ring_place_of(p, position))
+            break
+        status = replay_entry(p, buffer)
+        position += (size + LINE_SIZE - 1) // LINE_SIZE
+        replayed[0] += 1
     free(buffer)
     if status == PMKV_OK:
         status = finish_replay(p, end, end != start)
     p.head = p.checkpoint = p.tail = end
-    p.checkpoint_due = False
     return status

@@ -23,7 +23,7 @@ from pmkv._pages cimport Head, descriptor_read, descriptors_seal, pages_allocate
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
 from pmkv._records cimport Record, record_free
 from pmkv._redo cimport (
-    Txn, redo_commit, redo_indirect_size, txn_abort, txn_build, txn_fail, txn_log, txn_log_sealed,
+    Txn, redo_commit, redo_indirect_size, txn_abort, txn_data, txn_fail, txn_log, txn_log_sealed,
     txn_push, txn_read_sealed,
 )
 
@@ -121,7 +121,7 @@ cdef int limbo_push(Txn* t, u64 place) noexcept nogil:
             return t.status
         memset(words, 0, sizeof(words))
         words[0] = pmkv_seal(head)
-        txn_build(t, page_place(t.p, page), words, PAGE_SIZE)
+        txn_data(t, page_place(t.p, page), words, PAGE_SIZE)
         txn_log_sealed(t, ROOT_LIMBO_HEAD, page)
         head = page
     txn_log_sealed(t, limbo_place(t.p, head, count), place >> GRANULE_SHIFT)
@@ -140,7 +140,6 @@ cdef int limbo_pop(Txn* t, u64* head, u64* count) noexcept nogil:
     txn_log_sealed(t, ROOT_LIMBO_COUNT, count[0])
     if count[0] % LIMBO_PLACES == 0:
         txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, LIMBO_PAGE | head[0])
-        t.frees_logged_pages = True
         limbo_next(t, head)
         txn_log_sealed(t, ROOT_LIMBO_HEAD, head[0])
     return t.status
@@ -184,8 +183,6 @@ cdef int limbo_drain(Txn* t, Pins* pins) noexcept nogil:
 cdef int space_retire(Txn* t, Pins* pins, const Record* r) noexcept nogil:
     """The record is unreachable from the commit on."""
     cdef Pin* pin
-    if r.commit == t.commit:
-        t.data_first = True       # built and freed at once: its bytes will not stay for a checksum (D2)
     if pins.used:
         pin = find_pin(pins, r.place)
         if pin.place:

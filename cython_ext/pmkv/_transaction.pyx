@@ -40,10 +40,11 @@ cdef inline u64 size_of(const Record* r) noexcept nogil:
 cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                           Record* r) noexcept nogil:
     """OK, NOT_FOUND, or an error, which fails the transaction."""
-    cdef int status = mapping_locate(t.p, t, namespace + NAMESPACE_MAPPING,
+    cdef Txn* seen = t if t.word_count else NULL   # nothing logged yet: read the pool directly
+    cdef int status = mapping_locate(t.p, seen, namespace + NAMESPACE_MAPPING,
                                      mapping_hash(t.p, key, key_size), probe)
     if status == PMKV_OK:
-        status = mapping_match(t.p, t, probe, key, key_size, r)
+        status = mapping_match(t.p, seen, probe, key, key_size, r)
     return status if status >= 0 else txn_fail(t, status)
 
 
