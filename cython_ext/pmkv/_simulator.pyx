@@ -1,0 +1,708 @@
+# cython: boundscheck=True, wraparound=True
+"""_simulator.pyx: power cuts, simulated: every pool that a crash could leave, recovered and judged.
+
+A test instrument beside the floors: it drives the transaction floor on a small pool whose
+medium has a tracer, so that every store, flush, fence and sync is seen (persist.h, P1).  It
+keeps three pools: the *live* one, which the program sees; the *base*, which is what the medium
+is sure to hold; and *scratch*, where one crash state after the other is laid out, recovered by
+the same code that opens a pool, checked in full, and compared with an oracle.
+
+What may be on the medium at a crash, for each line stored to since it was last made durable:
+the content it had after any of the stores to it (so any prefix of them); lines are independent.
+Besides, words of 8 bytes of a line are torn: each may be of another age.  In the page domain the
+unit is a sector of 512 bytes, and a sector is not torn.
+
+Crashes are placed at every fence and sync, before it takes effect, and at the return of every
+operation; then inside the recovery of such a state, and inside an operation that follows it.
+"""
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
+from pmkv._core cimport *
+from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
+from pmkv._pool cimport (
+    Geometry, Pool, file_size_for, page_place, pool_format, pool_map, pool_read_superblock, pool_unmap,
+)
+from pmkv._records cimport Record, record_parse, record_verify
+from pmkv._recovery cimport recovery_run
+from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._space cimport Pins, pins_add, pins_drop, pins_free, space_commit
+from pmkv._transaction cimport (
+    PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all,
+)
+
+import os
+import random
+
+cdef extern from *:
+    """
+    #define PMKV_NAME_SITE_(name, type, meaning) #name,
+    #define PMKV_TYPE_SITE_(name, type, meaning) type,
+    static const char *const site_names[] = {PMKV_SITES(PMKV_NAME_SITE_)};
+    static const char site_types[] = {PMKV_SITES(PMKV_TYPE_SITE_)};
+    """
+    const char* const site_names[]
+    const char site_types[]
+
+cdef enum EventKind:
+    STORED, FLUSHED, FENCED, SYNCED
+
+cdef struct Event:
+    EventKind kind
+    int site
+    u64 place
+    size_t size
+    size_t at                     # of a store: where its bytes begin in the log
+
+cdef struct Log:
+    Pool* p
+    int mutant                    # this site does nothing
+    u64 mutant_hits
+    Event* events
+    size_t count
+    size_t capacity
+    char* bytes
+    size_t used
+    size_t room
+
+
+# ---- the tracer -----------------------------------------------------------------------------
+
+cdef Event* add_event(Log* log, EventKind kind, u64 place, size_t size, int site) noexcept nogil:
+    if log.count == log.capacity:
+        log.capacity = log.capacity * 2 + 1024
+        log.events = <Event*>realloc(log.events, log.capacity * sizeof(Event))
+    cdef Event* event = &log.events[log.count]
+    log.count += 1
+    event.kind, event.place, event.size, event.site = kind, place, size, site
+    return event
+
+
+cdef bint is_mutant(Log* log, int site) noexcept nogil:
+    if site != log.mutant:
+        return False
+    log.mutant_hits += 1
+    return True
+
+
+cdef void on_stored(void* context, u64 place, size_t size) noexcept nogil:
+    cdef Log* log = <Log*>context
+    cdef Event* event = add_event(log, STORED, place, size, 0)
+    if log.used + size > log.room:
+        log.room = (log.used + size) * 2
+        log.bytes = <char*>realloc(log.bytes, log.room)
+    memcpy(log.bytes + log.used, pmkv_at(&log.p.m, place), size)
+    event.at = log.used
+    log.used += size
+
+
+cdef void on_flushed(void* context, u64 place, size_t size, int site) noexcept nogil:
+    if not is_mutant(<Log*>context, site):
+        add_event(<Log*>context, FLUSHED, place, size, site)
+
+
+cdef void on_fenced(void* context, int site) noexcept nogil:
+    if not is_mutant(<Log*>context, site):
+        add_event(<Log*>context, FENCED, 0, 0, site)
+
+
+cdef void on_synced(void* context, u64 place, size_t size, int site) noexcept nogil:
+    if not is_mutant(<Log*>context, site):
+        add_event(<Log*>context, SYNCED, place, size, site)
+
+
+cdef int on_failed_check(void* context, int site) noexcept nogil:
+    return is_mutant(<Log*>context, site)
+
+
+cdef void trace(Log* log, pmkv_tracer* tracer, Pool* p, int mutant) noexcept nogil:
+    memset(log, 0, sizeof(Log))
+    log.p = p
+    log.mutant = mutant
+    tracer.context = log
+    tracer.stored, tracer.flushed, tracer.fenced = on_stored, on_flushed, on_fenced
+    tracer.synced, tracer.failed_check = on_synced, on_failed_check
+    p.m.tracer = tracer
+
+
+# ---- what a pool holds, as a number -----------------------------------------------------------
+
+cdef u64 pair_print(const void* key, u64 key_size, const void* value, u64 value_size) noexcept nogil:
+    return pmkv_fold(pmkv_hash64(1, 2, key, key_size) | 1, pmkv_hash64(3, 4, value, value_size) ^ PMKV_HASH_K0)
+
+
+cdef int pool_print(Pool* p, u64* fingerprint) noexcept nogil:
+    """The sum of the fingerprints of all keys and values, each record verified."""
+    cdef Cursor cursor
+    cdef Record r
+    cdef u64 slots[LEAF_SLOTS]
+    cdef u64 leaf
+    cdef int i, status
+    fingerprint[0] = 0
+    cursor.prefix, cursor.ended = 0, False
+    while True:
+        status = mapping_next_leaf(p, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
+        if status != PMKV_OK or leaf == 0:
+            return status
+        for i in range(LEAF_SLOTS):
+            if slots[i] & GRANULE_MASK:
+                status = record_parse(p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
+                if status == PMKV_OK:
+                    status = record_verify(p, &r)
+                if status != PMKV_OK:
+                    return status
+                fingerprint[0] += pair_print(r.key, r.key_size, r.value, r.value_size)
+
+
+def model_print(dict model):
+    """The same of a dict of bytes."""
+    cdef u64 total = 0
+    for key, value in model.items():
+        total += pair_print(<const char*>(<bytes>key), len(key), <const char*>(<bytes>value), len(value))
+    return total
+
+
+class SimulationFailure(AssertionError):
+    """A crash state that recovery does not bring back to what was acknowledged."""
+
+
+# ---- pending lines ------------------------------------------------------------------------------
+
+cdef class _Pending:
+    """Lines stored to since they were last durable: each with its contents, oldest (durable) first."""
+    cdef dict lines               # place of the line -> list of contents
+    cdef dict flushed             # place of the line -> index of the content that the next fence keeps
+    cdef list order               # (line, index) of every store, in time
+    cdef u64 unit
+    cdef Pool* base
+    cdef dict overlay             # what is durable beside the base: a crash state, or nothing
+
+    cdef bytes durable(self, u64 line):
+        content = self.overlay.get(line)
+        if content is None:
+            content = (<const char*>pmkv_at(&self.base.m, line))[:self.unit]
+        return content
+
+    cdef store(self, u64 place, size_t size, const char* data):
+        cdef u64 line = place - place % self.unit, end = place + size, first, last
+        while line < end:
+            first, last = max(line, place), min(line + self.unit, end)
+            versions = self.lines.get(line)
+            if versions is None:
+                versions = self.lines[line] = [self.durable(line)]
+            old = <bytes>versions[-1]
+            new = old[:first - line] + data[first - place:last - place] + old[last - line:]
+            if new != old:
+                versions.append(new)
+                self.order.append((line, len(versions) - 1))
+            line += self.unit
+
+    cdef flush(self, u64 place, size_t size):
+        cdef u64 line = place - place % self.unit
+        while line < place + size:
+            versions = self.lines.get(line)
+            if versions is not None:
+                self.flushed[line] = len(versions) - 1
+            line += self.unit
+
+    cdef dict settle(self, dict kept):
+        """The lines of `kept` (line -> index) are durable now; their contents."""
+        cdef dict durable = {}
+        for line, index in kept.items():
+            versions = self.lines.get(line)
+            if versions is None:
+                continue
+            durable[line] = versions[index]
+            if index == len(versions) - 1:
+                del self.lines[line]
+            else:
+                self.lines[line] = versions[index:]
+        self.order = [(line, index - kept.get(line, 0)) for line, index in self.order
+                      if line in self.lines and index > kept.get(line, 0)]
+        self.flushed = {line: 0 for line in ()}
+        return durable
+
+    cdef dict fence(self):
+        return self.settle(self.flushed)
+
+    cdef dict sync(self, u64 place, size_t size):
+        if size == 0:
+            return self.settle({line: len(versions) - 1 for line, versions in self.lines.items()})
+        first = place - place % self.unit
+        return self.settle({line: len(versions) - 1 for line, versions in self.lines.items()
+                            if first <= line < place + size})
+
+
+cdef _Pending pending_on(Pool* base, u64 unit, dict overlay):
+    cdef _Pending pending = _Pending.__new__(_Pending)
+    pending.lines, pending.flushed, pending.order = {}, {}, []
+    pending.unit, pending.base, pending.overlay = unit, base, overlay
+    return pending
+
+
+# ---- the simulator --------------------------------------------------------------------------------
+
+cdef class Simulator:
+    """A pool of a few pages, and the power cuts that it lives through.
+
+    page_domain: sectors and syncs instead of lines, flushes and fences.
+    mutant: the name of a site (persist.h) that is taken out, or None.
+    exhaust: a gap with at most so many states is exhausted; a larger one is sampled.
+    samples: random states of a sampled gap, and half as many with torn words.
+    deeper: one state in so many is also crashed inside its recovery and inside an operation
+        after it; 0 for none.
+    """
+    cdef Pool live
+    cdef Pool base
+    cdef Pool scratch
+    cdef Pool* pools[3]
+    cdef Txn txn
+    cdef Txn scratch_txn
+    cdef Pins pins
+    cdef Pins no_pins
+    cdef Log log
+    cdef Log scratch_log
+    cdef pmkv_tracer tracer
+    cdef pmkv_tracer scratch_tracer
+    cdef pmkv_superblock superblock
+    cdef _Pending pending
+    cdef Report* report
+    cdef object random
+    cdef list files
+    cdef list views
+    cdef list candidates           # models that the pool may hold at the moment
+    cdef object base_print         # of the base's content
+    cdef u64 capacity_pages, exhaust, samples, deeper, evaluated
+    cdef bint page_domain
+    cdef readonly dict model
+    cdef readonly dict states      # print of each distinct state's content -> what it recovers to
+    cdef readonly dict counts      # states by kind of gap
+
+    def __cinit__(self, *, bint page_domain=False, mutant=None, seed=0, u64 header_size=32768, u64 ring_size=8192,
+                  u64 section_pages=64, u64 initial_pages=8, u64 capacity_pages=512, u64 exhaust=256,
+                  u64 samples=32, u64 deeper=16):
+        cdef Geometry g
+        cdef Pool* p
+        cdef int i
+        self.page_domain = page_domain
+        self.random = random.Random(seed)
+        self.model, self.states, self.views, self.files, self.base_print = {}, {}, [], [], 0
+        self.counts = {}
+        self.capacity_pages, self.exhaust, self.samples, self.deeper = capacity_pages, exhaust, samples, deeper
+        self.report = <Report*>malloc(sizeof(Report))
+        site = SITES.index(mutant) if mutant is not None else 0
+        memset(&self.pins, 0, sizeof(Pins))
+        memset(&self.no_pins, 0, sizeof(Pins))
+        memset(&self.superblock, 0, sizeof(self.superblock))
+        self.superblock.seed[0], self.superblock.seed[1] = 7, 11
+        self.pools[0], self.pools[1], self.pools[2] = &self.live, &self.base, &self.scratch
+        for i in range(3):
+            p = self.pools[i]
+            memset(p, 0, sizeof(Pool))
+            self.files.append(os.memfd_create("pmkv-simulator"))
+            p.m.fd = self.files[-1]
+            p.m.domain = PMKV_DOMAIN_PAGE if page_domain else PMKV_DOMAIN_LINE
+            p.m.line_size = 64
+            p.writable = True
+            p.max_pages = capacity_pages
+            p.header_size, p.ring_size, p.section_pages = header_size, ring_size, section_pages
+            p.ring_place = header_size - 4096 - ring_size
+        for i in range(1, 3):
+            p = self.pools[i]
+            os.ftruncate(p.m.fd, file_size_for(p, capacity_pages))
+            if pool_map(p, capacity_pages, capacity_pages, False) != PMKV_OK:
+                raise MemoryError
+        trace(&self.log, &self.tracer, &self.live, site)
+        trace(&self.scratch_log, &self.scratch_tracer, &self.scratch, site)
+        self.pending = pending_on(&self.base, self.unit(), {})
+        g.header_size, g.ring_size, g.section_pages, g.initial_pages = header_size, ring_size, section_pages, initial_pages
+        self.live.reserved_pages = capacity_pages
+        self.must(pool_format(&self.live, &g, &self.superblock), "format")
+        self.live.head = self.live.checkpoint = self.live.tail = 1
+        self.live.window = ring_size // 64 // 2
+        self.must(txn_init(&self.txn, &self.live), "transaction")
+        self.must(txn_init(&self.scratch_txn, &self.scratch), "transaction")
+        self.explore(None, None, True)
+        self.scratch.seed0, self.scratch.seed1 = 7, 11
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(3):
+            pool_unmap(self.pools[i])
+        free(self.log.events)
+        free(self.log.bytes)
+        free(self.scratch_log.events)
+        free(self.scratch_log.bytes)
+        txn_free(&self.txn)
+        txn_free(&self.scratch_txn)
+        pins_free(&self.pins)
+        free(self.report)
+
+    def close(self):
+        """Gives the files back."""
+        while self.files:
+            os.close(self.files.pop())
+
+    @property
+    def mutant_hits(self):
+        """How often the site that was taken out would have acted."""
+        return self.log.mutant_hits + self.scratch_log.mutant_hits
+
+    cdef u64 unit(self):
+        return 512 if self.page_domain else 64
+
+    cdef int must(self, int status, what) except -1:
+        if status < 0:
+            raise SimulationFailure(f"{what}: status {status}, fault site {SITES[self.live.fault.site]}")
+        return status
+
+    # -- operations on the live pool; each is explored when it has returned --
+
+    cdef int finish(self, int status, dict after, bint explored, what) except -1:
+        if status == PMKV_OK:
+            status = space_commit(&self.txn, &self.pins)
+        else:
+            txn_abort(&self.txn)
+        self.must(status, what)
+        if status != PMKV_OK:
+            after = self.model
+        self.explore(self.model, after, explored)
+        self.model = after
+        return status
+
+    def put(self, bytes key, bytes value, *, bint explored=True):
+        cdef Item item
+        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
+        txn_begin(&self.txn)
+        self.finish(transaction_put(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS),
+                    {**self.model, key: value}, explored, "put")
+
+    def delete(self, bytes key, *, bint explored=True):
+        after = dict(self.model)
+        after.pop(key, None)
+        txn_begin(&self.txn)
+        self.finish(transaction_delete(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, key, len(key)), after, explored,
+                    "delete")
+
+    def put_many(self, dict pairs, *, bint explored=True):
+        cdef list keys = list(pairs), values = list(pairs.values())
+        cdef Item* items = <Item*>malloc((len(keys) + 1) * sizeof(Item))
+        cdef int i, status
+        for i in range(len(keys)):
+            items[i].key, items[i].key_size = <bytes>keys[i], len(keys[i])
+            items[i].value, items[i].value_size = <bytes>values[i], len(values[i])
+        txn_begin(&self.txn)
+        status = transaction_put_all(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, items, len(keys))
+        free(items)
+        self.finish(status, {**self.model, **pairs}, explored, "put_many")
+
+    def clear(self, *, bint explored=True):
+        txn_begin(&self.txn)
+        self.finish(transaction_clear(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE), {}, explored, "clear")
+
+    def checkpoint(self, *, bint explored=True):
+        self.must(redo_checkpoint(&self.live), "checkpoint")
+        self.explore(self.model, self.model, explored)
+
+    def pin(self, bytes key):
+        """As a view does; unpinned by unpin()."""
+        cdef Record r
+        if mapping_get(&self.live, ROOT_DEFAULT_NAMESPACE, key, len(key), &r) == PMKV_OK:
+            pins_add(&self.pins, r.place)
+            self.views.append((r.place, (<const char*>r.value)[:r.value_size], <u64>r.value))
+
+    def unpin(self):
+        """Drops the oldest pin, and proves that what it showed is unchanged."""
+        if self.views:
+            place, value, at = self.views.pop(0)
+            if memcmp(<const char*>value, <const void*><u64>at, len(value)) != 0:
+                raise SimulationFailure("a pinned value changed")
+            pins_drop(&self.pins, place)
+
+    def check(self):
+        """Problems that check finds in the live pool."""
+        check_pool(&self.live, True, self.report)
+        return self.problems()
+
+    cdef list problems(self):
+        return [f"{problem_text(self.report.problems[i].what).decode()} at {self.report.problems[i].place:#x}"
+                for i in range(min(self.report.problem_count, <u64>PROBLEMS_KEPT))]
+
+    # -- exploring --
+
+    cdef int explore(self, before, after, bint explored) except -1:
+        """Goes through what the live pool's tracer saw, and crashes wherever it may.
+
+        The models are what the pool may hold; None: it may also be no pool at all yet.
+        """
+        cdef object allowed = None
+        self.candidates = [before, after]
+        if before is not None:
+            allowed = {model_print(before), model_print(after)}
+        self.walk(&self.log, self.pending, allowed, explored, 0, {})
+        if before is not None and explored:
+            self.crash(self.pending, {model_print(after)}, 0, "return", {})
+        self.log.count = self.log.used = 0
+        return 0
+
+    cdef int walk(self, Log* log, _Pending pending, allowed, bint explored, int depth, dict overlay) except -1:
+        """Applies the events; at each fence and sync, first crashes, then makes durable."""
+        cdef size_t i
+        cdef Event* event
+        cdef dict durable
+        for i in range(log.count):
+            event = &log.events[i]
+            durable = None
+            if event.kind == STORED:
+                pending.store(event.place, event.size, log.bytes + event.at)
+            elif event.kind == FLUSHED and not self.page_domain:
+                pending.flush(event.place, event.size)
+            elif event.kind == (SYNCED if self.page_domain else FENCED):
+                if explored:
+                    self.crash(pending, allowed, depth, SITES[event.site], overlay)
+                durable = pending.sync(event.place, event.size) if self.page_domain else pending.fence()
+            if durable is not None and depth == 0:
+                self.base_print += self.difference(durable)
+                for line, content in durable.items():
+                    memcpy(pmkv_at(&self.base.m, line), <const char*>(<bytes>content), pending.unit)
+                    memcpy(pmkv_at(&self.scratch.m, line), <const char*>(<bytes>content), pending.unit)
+            elif durable is not None:
+                overlay.update(durable)
+        return 0
+
+    cdef int crash(self, _Pending pending, allowed, int depth, gap, dict overlay) except -1:
+        """Judges the states that a crash right here may leave."""
+        cdef u64 product = 1
+        cdef list lines = list(pending.lines), counts = [len(pending.lines[line]) for line in pending.lines]
+        for count in counts:
+            product *= count
+            if product > self.exhaust:
+                break
+        if product <= self.exhaust:
+            self.crash_everywhere(pending, lines, counts, allowed, depth, gap, overlay)
+        else:
+            self.crash_sampled(pending, lines, counts, allowed, depth, gap, overlay)
+        if not self.page_domain:
+            for _ in range(self.samples // 2 if lines else 0):
+                self.judge(self.torn(pending, lines), allowed, depth, gap, overlay)
+        return 0
+
+    cdef dict choose(self, _Pending pending, lines, indexes):
+        return {line: pending.lines[line][index] for line, index in zip(lines, indexes) if index}
+
+    cdef dict torn(self, _Pending pending, list lines):
+        """Each word of each line of an age of its own."""
+        state = {}
+        for line in lines:
+            versions = pending.lines[line]
+            state[line] = b"".join(versions[self.random.randrange(len(versions))][at:at + 8]
+                                   for at in range(0, 64, 8))
+        return state
+
+    cdef int crash_everywhere(self, _Pending pending, list lines, list counts, allowed, int depth, gap,
+                              dict overlay) except -1:
+        cdef list indexes = [0] * len(lines)
+        cdef int at
+        while True:
+            self.judge(self.choose(pending, lines, indexes), allowed, depth, gap, overlay)
+            at = 0
+            while at < len(lines):
+                indexes[at] += 1
+                if indexes[at] < counts[at]:
+                    break
+                indexes[at] = 0
+                at += 1
+            if at == len(lines):
+                return 0
+
+    cdef int crash_sampled(self, _Pending pending, list lines, list counts, allowed, int depth, gap,
+                           dict overlay) except -1:
+        """None, all, each alone, each missing, each prefix in time, and random ones."""
+        cdef list newest = [count - 1 for count in counts]
+        cdef dict prefix = {}
+        cdef int i
+        self.judge({}, allowed, depth, gap, overlay)
+        self.judge(self.choose(pending, lines, newest), allowed, depth, gap, overlay)
+        for i in range(len(lines) if depth == 0 else 0):
+            alone = [0] * len(lines)
+            alone[i] = newest[i]
+            self.judge(self.choose(pending, lines, alone), allowed, depth, gap, overlay)
+            missing = list(newest)
+            missing[i] = 0
+            self.judge(self.choose(pending, lines, missing), allowed, depth, gap, overlay)
+        for line, index in pending.order if depth == 0 else ():
+            prefix[line] = pending.lines[line][index]
+            self.judge(dict(prefix), allowed, depth, gap, overlay)
+        for i in range(self.samples):
+            indexes = [self.random.randrange(count) for count in counts]
+            self.judge(self.choose(pending, lines, indexes), allowed, depth, gap, overlay)
+        return 0
+
+    cdef int judge(self, dict state, allowed, int depth, gap, dict overlay) except -1:
+        """Lays a state out, recovers it, checks it, compares it; then crashes it deeper."""
+        cdef u64 outcome = 0
+        cdef dict whole = {**overlay, **state} if overlay else state
+        cdef object key = self.base_print + self.difference(whole)
+        cdef object known = self.states.get(key)
+        if known is not None:
+            if allowed is not None and known not in allowed:
+                raise SimulationFailure(f"crash at {gap}: the pool holds neither what was acknowledged nor that "
+                                        "and the operation in flight")
+            return 0
+        self.counts[gap] = self.counts.get(gap, 0) + 1
+        self.evaluated += 1
+        self.lay_out(whole)
+        try:
+            outcome = self.recover_and_check(allowed, gap)
+            self.states[key] = outcome
+            if depth == 0 and self.deeper and allowed is not None and self.evaluated % self.deeper == 0:
+                self.crash_deeper(whole, outcome)
+        finally:
+            self.restore(whole)
+        return 0
+
+    cdef object difference(self, dict lines):
+        """What laying these lines over the base adds to its print; states with one print hold the same."""
+        total = 0
+        for line, content in lines.items():
+            was = (<const char*>pmkv_at(&self.base.m, line))[:len(content)]
+            if was != content:
+                total += hash((line, content)) - hash((line, was))
+        return total
+
+    cdef int lay_out(self, dict state) except -1:
+        for line, content in state.items():
+            memcpy(pmkv_at(&self.scratch.m, line), <const char*>(<bytes>content), len(content))
+        self.scratch_log.count = self.scratch_log.used = 0
+        return 0
+
+    cdef int restore(self, dict state) except -1:
+        """Scratch is the base again: what the state and the tracer say was stored is copied back."""
+        cdef size_t i
+        cdef Event* event
+        for line, content in state.items():
+            memcpy(pmkv_at(&self.scratch.m, line), pmkv_at(&self.base.m, line), len(content))
+        for i in range(self.scratch_log.count):
+            event = &self.scratch_log.events[i]
+            if event.kind == STORED:
+                memcpy(pmkv_at(&self.scratch.m, event.place), pmkv_at(&self.base.m, event.place), event.size)
+        self.scratch_log.count = self.scratch_log.used = 0
+        return 0
+
+    cdef u64 recover_and_check(self, allowed, gap) except? 0:
+        """Opens scratch as a pool is opened; what it holds."""
+        cdef u64 replayed, fingerprint = 0
+        cdef u64 size = file_size_for(&self.scratch, self.capacity_pages)
+        cdef int status
+        if allowed is None:
+            status = self.read_superblock()
+            if status in (PMKV_FOREIGN, PMKV_TRUNCATED, PMKV_CORRUPTED):
+                return 0          # not a pool yet: refused, and made again
+        status = recovery_run(&self.scratch, size, &replayed)
+        if status != PMKV_OK:
+            raise SimulationFailure(f"crash at {gap}: recovery ends with status {status} "
+                                    f"({SITES[self.scratch.fault.site]} at {self.scratch.fault.place:#x})")
+        self.scratch.max_pages = self.capacity_pages
+        return self.judge_content(allowed, gap)
+
+    cdef int read_superblock(self):
+        """Through the file, as opening does."""
+        cdef pmkv_superblock found
+        return pool_read_superblock(&self.scratch, self.scratch.m.fd, file_size_for(&self.scratch, self.capacity_pages),
+                                    &found)
+
+    cdef u64 judge_content(self, allowed, gap) except? 0:
+        cdef u64 fingerprint = 0
+        cdef int status
+        check_pool(&self.scratch, True, self.report)
+        if self.report.problem_count:
+            raise SimulationFailure(f"crash at {gap}: {self.problems()[:5]}")
+        status = pool_print(&self.scratch, &fingerprint)
+        if status != PMKV_OK:
+            raise SimulationFailure(f"crash at {gap}: reading ends with status {status}")
+        if allowed is None:
+            if fingerprint != 0:
+                raise SimulationFailure(f"crash at {gap}: a new pool is not empty")
+        elif fingerprint not in allowed:
+            raise SimulationFailure(f"crash at {gap}: the pool holds neither what was acknowledged nor that "
+                                    "and the operation in flight")
+        return fingerprint
+
+    # -- deeper --
+
+    cdef int crash_deeper(self, dict state, u64 outcome) except -1:
+        """Crashes inside the recovery that was just traced, then inside an operation after it.
+
+        What a crash inside recovery leaves must recover to the same content.
+        """
+        cdef Log recovery = self.scratch_log
+        cdef _Pending pending = pending_on(&self.base, self.unit(), dict(state))
+        cdef u64 samples = self.samples
+        self.take_log()
+        self.samples = min(samples, <u64>8)
+        try:
+            pending.overlay = overlay = dict(state)
+            self.restore_all(&recovery, state)
+            self.walk(&recovery, pending, {outcome}, True, 1, overlay)
+            self.crash_in_successor(state, outcome)
+        finally:
+            self.samples = samples
+            free(recovery.events)
+            free(recovery.bytes)
+        return 0
+
+    cdef void take_log(self) noexcept:
+        """The scratch log's memory is the caller's now; scratch gets a new one."""
+        self.scratch_log.events = NULL
+        self.scratch_log.bytes = NULL
+        self.scratch_log.count = self.scratch_log.capacity = 0
+        self.scratch_log.used = self.scratch_log.room = 0
+
+    cdef int restore_all(self, Log* log, dict state) except -1:
+        cdef size_t i
+        for i in range(log.count):
+            if log.events[i].kind == STORED:
+                memcpy(pmkv_at(&self.scratch.m, log.events[i].place), pmkv_at(&self.base.m, log.events[i].place),
+                       log.events[i].size)
+        return self.restore(state)
+
+    cdef int crash_in_successor(self, dict state, u64 outcome) except -1:
+        """Recovers the state once more and puts a key: crashes of that leave the outcome, or it and the key."""
+        cdef Log log
+        cdef u64 after = 0, replayed
+        cdef Item item
+        cdef bytes key = self.random.choice(list(self.model) or [b"k"]), value
+        cdef _Pending pending
+        value = bytes([self.random.randrange(256)]) * self.random.choice((3, 40, 100))
+        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
+        self.lay_out(state)
+        if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
+            raise SimulationFailure("recovery of the same state fails the second time")
+        self.scratch.max_pages = self.capacity_pages
+        txn_begin(&self.scratch_txn)
+        if transaction_put(&self.scratch_txn, &self.no_pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS) != PMKV_OK or \
+                space_commit(&self.scratch_txn, &self.no_pins) != PMKV_OK:
+            raise SimulationFailure(f"a put after recovery fails ({SITES[self.scratch.fault.site]})")
+        after = self.judge_content({self.with_pair(outcome, key, value)}, "a put after recovery")
+        log = self.scratch_log
+        self.take_log()
+        self.restore_all(&log, state)
+        overlay = dict(state)
+        pending = pending_on(&self.base, self.unit(), overlay)
+        try:
+            self.walk(&log, pending, {outcome, after}, True, 1, overlay)
+            self.crash(pending, {after}, 1, "return", overlay)
+        finally:
+            free(log.events)
+            free(log.bytes)
+        return 0
+
+    cdef u64 with_pair(self, u64 outcome, bytes key, bytes value) except? 0:
+        """The print of what scratch held, with the pair put: computed from the models, not from scratch."""
+        for model in self.candidates:
+            if model_print(model) == outcome:
+                return model_print({**model, key: value})
+        raise SimulationFailure("the outcome is no model")
+
+SITES = [site_names[i].decode() for i in range(PMKV_SITE_COUNT)]
+SITE_TYPES = {site_names[i].decode(): chr(site_types[i]) for i in range(PMKV_SITE_COUNT)}
