@@ -20,8 +20,9 @@ Invariants
       together with a checkpoint that the entry names: so replay never writes anything older
       into space that was freed and used again.
   D5. Ring space is reused only behind the checkpoint word that is on the medium (`tail`).
-  D6. What recovery found to be the end stays the end: it destroys a torn entry there before
-      anything new is built.
+  D6. What recovery found to be the end stays the end: it clears the checksum word there, before
+      anything new is built.  Whatever else a torn entry has left, that word is its own; its
+      position is not: the next commit stores the same one, and would complete it.
 Threads: one writer.  Readers look at `apply_sequence` when they miss a key.
 """
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -608,9 +609,8 @@ cdef u64 find_end(Pool* p, u64 start, unsigned char* buffer, u64* replay_from) n
 
 cdef int finish_replay(Pool* p, u64 end, bint moved) noexcept nogil:
     """The checkpoint moves to the end of the log, and nothing torn is left there (D6)."""
-    cdef u64 at_end = ring_place_of(p, end) + 8   # the entry's position word
-    cdef bint torn = pmkv_load(&p.m, at_end) == end
-    if not moved and not torn:
+    cdef u64 at_end = ring_place_of(p, end)       # the checksum word of an entry there
+    if not moved and pmkv_load(&p.m, at_end) == 0:
         return PMKV_OK
     if p.m.domain == PMKV_DOMAIN_PAGE:
         p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_REPLAY) if p.writable else 0

@@ -17,6 +17,7 @@ operation; then inside the recovery of such a state, and inside an operation tha
 """
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
+from pmkv._blocks cimport record_class
 from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
@@ -162,6 +163,10 @@ def model_print(dict model):
     return total
 
 
+cdef u64 line_print(u64 line, bytes content):
+    return pmkv_hash64(line, 5, <const char*>content, len(content))
+
+
 class SimulationFailure(AssertionError):
     """A crash state that recovery does not bring back to what was acknowledged."""
 
@@ -271,7 +276,7 @@ cdef class Simulator:
     cdef list files
     cdef list views
     cdef list candidates           # models that the pool may hold at the moment
-    cdef object base_print         # of the base's content
+    cdef u64 base_print            # of the base's content
     cdef u64 capacity_pages, exhaust, samples, deeper, evaluated
     cdef bint page_domain
     cdef readonly dict model
@@ -286,7 +291,7 @@ cdef class Simulator:
         cdef int i
         self.page_domain = page_domain
         self.random = random.Random(seed)
-        self.model, self.states, self.views, self.files, self.base_print = {}, {}, [], [], 0
+        self.model, self.states, self.views, self.files = {}, {}, [], []
         self.counts = {}
         self.capacity_pages, self.exhaust, self.samples, self.deeper = capacity_pages, exhaust, samples, deeper
         self.report = <Report*>malloc(sizeof(Report))
@@ -542,7 +547,7 @@ cdef class Simulator:
         """Lays a state out, recovers it, checks it, compares it; then crashes it deeper."""
         cdef u64 outcome = 0
         cdef dict whole = {**overlay, **state} if overlay else state
-        cdef object key = self.base_print + self.difference(whole)
+        cdef u64 key = self.base_print + self.difference(whole)
         cdef object known = self.states.get(key)
         if known is not None:
             if allowed is not None and known not in allowed:
@@ -561,13 +566,14 @@ cdef class Simulator:
             self.restore(whole)
         return 0
 
-    cdef object difference(self, dict lines):
+    cdef u64 difference(self, dict lines) except? 0:
         """What laying these lines over the base adds to its print; states with one print hold the same."""
-        total = 0
+        cdef u64 total = 0
+        cdef bytes was, content
         for line, content in lines.items():
             was = (<const char*>pmkv_at(&self.base.m, line))[:len(content)]
             if was != content:
-                total += hash((line, content)) - hash((line, was))
+                total += line_print(line, content) - line_print(line, was)
         return total
 
     cdef int lay_out(self, dict state) except -1:
@@ -671,9 +677,9 @@ cdef class Simulator:
         cdef Log log
         cdef u64 after = 0, replayed
         cdef Item item
-        cdef bytes key = self.random.choice(list(self.model) or [b"k"]), value
+        cdef bytes key, value
         cdef _Pending pending
-        value = bytes([self.random.randrange(256)]) * self.random.choice((3, 40, 100))
+        key, value = self.successor()
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
         self.lay_out(state)
         if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
@@ -697,12 +703,97 @@ cdef class Simulator:
             free(log.bytes)
         return 0
 
+    cdef tuple successor(self):
+        """A put to follow a crash: that of the operation in flight but for one byte, so that its entry
+        shares lines and sectors with the torn one; or another."""
+        before, after = self.candidates
+        changed = [key for key in after if after[key] and before.get(key) != after[key]]
+        if changed and self.random.random() < 0.75:
+            key = self.random.choice(changed)
+            return key, bytes([after[key][0] ^ 1]) + after[key][1:]
+        key = self.random.choice(list(before) or [b"k"])
+        return key, bytes([self.random.randrange(256)]) * self.random.choice((3, 40, 100))
+
     cdef u64 with_pair(self, u64 outcome, bytes key, bytes value) except? 0:
         """The print of what scratch held, with the pair put: computed from the models, not from scratch."""
         for model in self.candidates:
             if model_print(model) == outcome:
                 return model_print({**model, key: value})
         raise SimulationFailure("the outcome is no model")
+    # -- damage, which is no crash: is it noticed? --
+
+    def notices(self, str site, bytes key):
+        """Damages what the check of that site guards on the way to `key`; whether an error says so.
+
+        The live pool must be quiet; it is not changed.
+        """
+        cdef Record r
+        cdef u64 word
+        cdef int status = PMKV_OK
+        self.explore(self.model, self.model, False)
+        redo_checkpoint(&self.live)
+        self.explore(self.model, self.model, False)
+        mapping_get(&self.live, ROOT_DEFAULT_NAMESPACE, key, len(key), &r)
+        if site == "CHECK_SUPERBLOCK":
+            places = [24, self.live.header_size - 4096 + 24]
+        elif site == "CHECK_SEAL":
+            places = [self.slot_of(r.place) + 6]
+        elif site == "CHECK_DESCRIPTOR":
+            word = pmkv_load(&self.live.m, ROOT_BLOCK_CURRENT + <u64>record_class(130) * 8) & SEAL_MASK
+            places = [DESCRIPTOR_SPACE | (word * 64 + 63)]
+        elif site == "CHECK_RECORD":
+            places = [r.place + 24 + r.key_size + 1]
+        elif site == "CHECK_VALUE":
+            places = [r.extent_place + 100]
+        else:
+            places = [self.rewind_to_indirect()]
+        for place in places:
+            (<unsigned char*>pmkv_at(&self.scratch.m, place))[0] ^= 0x20
+        try:
+            status = self.use_damaged(site, key)
+        finally:
+            self.restore({place - place % self.unit(): bytes(self.unit()) for place in places + [4096]})
+        return status == PMKV_CORRUPTED
+
+    cdef int use_damaged(self, str site, bytes key):
+        cdef u64 replayed
+        cdef Record r
+        cdef Item item
+        cdef int status = self.read_superblock()
+        if status == PMKV_OK:
+            status = recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed)
+        if status != PMKV_OK or site == "CHECK_SUPERBLOCK" or site == "CHECK_INDIRECT":
+            return status
+        if site == "CHECK_DESCRIPTOR":
+            item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
+            txn_begin(&self.scratch_txn)
+            status = transaction_put(&self.scratch_txn, &self.no_pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
+            txn_abort(&self.scratch_txn)
+            return status
+        status = mapping_get(&self.scratch, ROOT_DEFAULT_NAMESPACE, key, len(key), &r)
+        return record_verify(&self.scratch, &r) if status == PMKV_OK else status
+
+    cdef u64 slot_of(self, u64 place):
+        """Where the slot of the record at `place` is."""
+        cdef Cursor cursor
+        cdef u64 slots[LEAF_SLOTS]
+        cdef u64 leaf = 1
+        cdef int i
+        cursor.prefix, cursor.ended = 0, False
+        while leaf:
+            mapping_next_leaf(&self.live, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
+            for i in range(LEAF_SLOTS):
+                if (slots[i] & GRANULE_MASK) << GRANULE_SHIFT == place:
+                    return leaf + i * 8
+        return 0
+
+    cdef u64 rewind_to_indirect(self):
+        """Scratch's checkpoint before the last entry, which must be an indirect one; a place of its words."""
+        cdef u64 position = self.live.head - 1, at   # an indirect entry takes one line
+        at = self.live.ring_place + position * 64 % self.live.ring_size
+        (<u64*>pmkv_at(&self.scratch.m, ROOT_CHECKPOINT))[0] = pmkv_seal(position)
+        return ((pmkv_load(&self.scratch.m, at + 32) & GRANULE_MASK) << GRANULE_SHIFT) + 40 * 16 + 8
+
 
 SITES = [site_names[i].decode() for i in range(PMKV_SITE_COUNT)]
 SITE_TYPES = {site_names[i].decode(): chr(site_types[i]) for i in range(PMKV_SITE_COUNT)}
