@@ -11,7 +11,8 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Mu
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
-from pmkv import _medium, _store
+from pmkv import _store
+from pmkv._medium import PROMISES, Medium
 
 Key = bytes | bytearray | memoryview | str
 Value = bytes | bytearray | memoryview | str
@@ -89,10 +90,17 @@ class Store(_store.Core, MutableMapping):  # type: ignore[type-arg, misc]
 
     _fd: int = -1
     _flag: str = ""
-    _medium: _medium.Medium
+    _medium: Medium
+    _options_given: dict[str, Any]
 
-    def _adopt(self, fd: int, flag: str, medium: _medium.Medium) -> None:
-        self._fd, self._flag, self._medium = fd, flag, medium
+    def _adopt(self, fd: int, flag: str, medium: Medium, options: dict[str, Any]) -> None:
+        self._fd, self._flag, self._medium, self._options_given = fd, flag, medium, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from pmkv import _open  # it imports this module
+
+        flag = "r" if self._flag == "r" else "w"
+        return _open._reopen, (self.path, flag, self._options_given)
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -157,7 +165,7 @@ class Store(_store.Core, MutableMapping):  # type: ignore[type-arg, misc]
             "flag": self._flag,
             "persistence": self._medium.persistence,
             "persistence_reason": self._medium.reason,
-            "durable": _medium.PROMISES[self._medium.persistence],
+            "durable": PROMISES[self._medium.persistence],
             "keys": "str" if options & 1 else "bytes",
             "values": "bytes",
             "ordered": not options & 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -11,6 +12,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from pmkv import _medium, _store
@@ -65,7 +67,7 @@ def _wrapped(error: OSError, path: str, flag: str) -> Error:
     if isinstance(error, FileNotFoundError):
         hint = "no such pool; flag='c' makes one"
         if flag in "cn":
-            hint = "no such directory; make it first"
+            hint = f"the directory {os.path.dirname(path)!r} is missing; make it first"
         return PoolNotFoundError(number, hint, path)
     if isinstance(error, IsADirectoryError):
         return PoolIsADirectoryError(number, "a pool is a file, and this is a directory", path)
@@ -80,8 +82,7 @@ def _holder(fd: int) -> str:
     status = os.fstat(fd)
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
-        with open("/proc/locks") as locks:
-            lines = [line.split() for line in locks]
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         lines = []
     for fields in lines:
@@ -90,8 +91,8 @@ def _holder(fd: int) -> str:
             if pid == os.getpid():
                 return f"this process ({pid}) through another handle"
             try:
-                with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
-                    words = cmdline.read().replace(b"\0", b" ").decode(errors="replace").strip()
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                words = command.replace(b"\0", b" ").decode(errors="replace").strip()
             except OSError:
                 words = ""
             return f"process {pid}" + (f" ({words[:120]})" if words else "")
@@ -156,6 +157,20 @@ def _sync_directory(path: str) -> None:
         os.close(fd)
 
 
+def _rename_new(old: str, new: str) -> None:
+    """Renames, or raises FileExistsError: whoever was first keeps the name."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    no_replace = 1
+    if hasattr(libc, "renameat2"):
+        at_here = -100
+        if libc.renameat2(at_here, os.fsencode(old), at_here, os.fsencode(new), no_replace) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number), new)
+    os.link(old, new)  # a file system without it; the old name is unlinked by the caller
+
+
 def _make_file(
     path: str, mode: int, persistence: str, max_size: int | None, options: int, replace: bool
 ) -> int:
@@ -174,7 +189,7 @@ def _make_file(
             if replace:
                 os.replace(beside, path)
             else:
-                os.link(beside, path)
+                _rename_new(beside, path)
             _sync_directory(path)
         return fd
     except FileExistsError:
@@ -211,6 +226,11 @@ def _open_file(
         if flag == "n" or (flag == "c" and empty):
             _make(fd, path, persistence, max_size, options)
     return fd
+
+
+def _reopen(path: str, flag: str, options: dict[str, Any]) -> Store:
+    """What unpickling does: the other side opens the pool itself, and needs its lock."""
+    return open(path, flag, **options)  # type: ignore[arg-type]
 
 
 def _forget_in_child() -> None:
@@ -290,6 +310,6 @@ def open(  # noqa: A001 - the name is the contract, as in dbm
             raise Error(f"{path}: its keys are {'str' if stored & _KEYS_STR else 'bytes'}, not {keys}")
         if ordered is not _UNSET and ordered == bool(stored & _UNORDERED):
             raise Error(f"{path}: it was made with ordered={not ordered}")
-    store._adopt(fd, flag, medium)
+    store._adopt(fd, flag, medium, {"max_size": limit, "persistence": persistence, "verify": verify})
     _open_stores[id(store)] = store
     return store

@@ -27,6 +27,7 @@ cdef enum:
     HEADER = sizeof(pmkv_record)
     REFERENCE = sizeof(pmkv_extent_reference)
     PAGE = 4096
+    PART = 8 * 3072               # a multiple of what crc32c_long.h takes at once, in half a first cache
     OWNER_WORD = 2
 
 
@@ -91,12 +92,20 @@ cdef inline u64 pages_for(u64 size) noexcept nogil:
     return (size + PAGE_SIZE - 1) // PAGE_SIZE
 
 
-cdef int write_extent(Txn* t, const void* src, u64 size, u64* place) noexcept nogil:
-    cdef u64 page
+cdef int write_extent(Txn* t, const char* src, u64 size, u64* place, uint32_t* crc) noexcept nogil:
+    """Streams the bytes into pages of their own; each part is hashed while the first cache has it."""
+    cdef u64 page, at = 0, part
+    cdef uint32_t state = ~<uint32_t>0
     if pages_allocate(t, pages_for(size), PMKV_PAGE_EXTENT, 0, &page) != PMKV_OK:
         return t.status
     place[0] = page_place(t.p, page)
-    return txn_stream(t, place[0], src, size)
+    while at < size:
+        part = min(size - at, <u64>PART)
+        state = pmkv_crc_update_long(state, src + at, part)
+        txn_stream(t, place[0] + at, src + at, part)
+        at += part
+    crc[0] = ~state
+    return t.status
 
 
 cdef inline int own_extent(Txn* t, u64 extent_place, u64 record_place) noexcept nogil:
@@ -128,13 +137,13 @@ cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, 
     cdef u64 size = HEADER + key_size + value_size, padded
     cdef pmkv_extent_reference reference
     cdef pmkv_extent_reference* used = NULL
+    cdef uint32_t body_crc
     if t.status != PMKV_OK:
         return t.status
     if size > PAGE_SIZE and (value_size > PAGE_SIZE or HEADER + key_size + REFERENCE <= PAGE_SIZE):
         used = &reference
         memset(used, 0, REFERENCE)
-        reference.crc = crc32c(value, value_size)
-        if write_extent(t, value, value_size, &reference.place) != PMKV_OK:
+        if write_extent(t, value, value_size, &reference.place, &reference.crc) != PMKV_OK:
             return t.status
         size = HEADER + key_size + REFERENCE
     padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
@@ -149,7 +158,7 @@ cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, 
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
         fill_body(t, body, size, key, key_size, value, value_size, used)
-        if write_extent(t, body, size, place) == PMKV_OK:
+        if write_extent(t, body, size, place, &body_crc) == PMKV_OK:
             own_extent(t, place[0], place[0])
         free(body)
     if used != NULL and t.status == PMKV_OK:
