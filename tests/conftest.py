@@ -17,7 +17,7 @@ import pytest
 import pmkv
 
 MEMORY = Path("/dev/shm")
-HANG = 120  # seconds after which a child that does not answer is taken for hung
+HANG = 60  # seconds after which a child that does not answer is taken for hung
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,86 @@
+"""Workloads for the persistence simulator: what is crashed, and how.
+
+Each runs operations on a simulated pool; the simulator crashes every one of them at every
+fence, judges each state that the crash may leave, and raises SimulationFailure for a wrong one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from pmkv._simulator import Simulator
+
+SIZES = (0, 3, 50, 100, 100, 200, 1500, 2000, 5000)
+
+
+def mixed(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Puts, deletes, batches, pins, checkpoints and clears of a dozen keys."""
+    keys = [b"k%d" % i for i in range(12)]
+    for _ in range(rounds):
+        chance, key = rng.random(), rng.choice(keys)
+        if chance < 0.55:
+            sim.put(key, rng.randbytes(rng.choice(SIZES)))
+        elif chance < 0.7:
+            sim.delete(key)
+        elif chance < 0.8:
+            count = rng.choice((3, 8, 40))
+            sim.put_many({rng.choice(keys): rng.randbytes(rng.choice(SIZES)) for _ in range(count)})
+        elif chance < 0.85:
+            sim.checkpoint()
+        elif chance < 0.93:
+            sim.pin(key)
+        elif chance < 0.99:
+            sim.unpin()
+        else:
+            sim.clear()
+
+
+def larger_than_the_ring(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Batches whose words do not fit the ring, each followed by what may reuse their pages."""
+    for _ in range(max(1, rounds // 12)):
+        sim.put_many({b"key%d" % i: rng.randbytes(100) for i in range(150)})
+        for i in range(4):
+            sim.put(b"x%d" % i, rng.randbytes(5000 if i % 2 == 0 else 100))
+
+
+def retried(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Puts of few keys whose entries span lines and sectors; each is retried with a byte changed."""
+    for _ in range(rounds):
+        sim.put(b"k%d" % rng.randrange(4), rng.randbytes(rng.choice((100, 700, 1200))))
+
+
+def splitting(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """A mapping that is loaded unobserved, then grows through splits of its leaves."""
+    for i in range(420):
+        sim.put(b"%06d" % i, b"v" * (i % 7), explored=False)
+    for i in range(rounds):
+        sim.put(b"%06d" % (1000 + i), rng.randbytes(20))
+    sim.clear()
+
+
+Workload = Callable[[Simulator, random.Random, int], None]
+WORKLOADS: dict[str, Workload] = {
+    "mixed": mixed,
+    "larger_than_the_ring": larger_than_the_ring,
+    "retried": retried,
+    "splitting": splitting,
+}
+
+# A ring that carries a whole leaf beside the one that carries next to nothing.
+RINGS: dict[str, dict[str, int]] = {
+    "small ring": {"header_size": 32768, "ring_size": 8192},
+    "large ring": {"header_size": 262144, "ring_size": 131072},
+}
+
+
+def run(workload: str, *, seed: int, rounds: int = 40, **options: Any) -> Simulator:
+    """The simulator after a workload: its `states` are what was judged."""
+    sim = Simulator(seed=seed, **options)
+    try:
+        WORKLOADS[workload](sim, random.Random(seed), rounds)
+        assert sim.check() == []
+    finally:
+        sim.close()
+    return sim
