@@ -187,7 +187,8 @@ cdef int find_block(Txn* t, u64 place, u64* page, Head* head) noexcept nogil:
         page[0] -= head.page_count
         if descriptor_read(t, page[0], head) != PMKV_OK:
             return t.status
-    if (head.kind != PMKV_PAGE_RECORDS and head.kind != PMKV_PAGE_NODES) or head.block_class > NODE_CLASS + 8:
+    if ((head.kind != PMKV_PAGE_RECORDS and head.kind != PMKV_PAGE_NODES) or head.block_class > NODE_CLASS + 8
+            or head.page_count != class_pages(head.block_class)):
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page[0])))
     return PMKV_OK
 

@@ -27,7 +27,7 @@ from pmkv._blocks cimport NODE_CLASS, block_allocate, block_free
 from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page, unseal
-from pmkv._records cimport Record, record_parse
+from pmkv._records cimport Record, record_body_is_whole, record_parse
 from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read
 
 cdef enum:
@@ -171,32 +171,50 @@ cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_
     status = record_parse(p, place_of(word), r)
     if status != PMKV_OK:
         return status
-    return PMKV_OK if r.key_size == key_size and memcmp(r.key, key, key_size) == 0 else PMKV_NOT_FOUND
+    if r.key_size == key_size and memcmp(r.key, key, key_size) == 0:
+        return PMKV_OK
+    # Another key has the same tag, one time in thousands; or this one's bytes are damaged.
+    return PMKV_NOT_FOUND if record_body_is_whole(p, r) else corrupted(p, PMKV_CHECK_RECORD, r.place)
 
 
 cdef inline int match_bucket(Pool* p, Txn* t, Probe* probe, u64 bucket, u64 wanted, const char* key, u64 key_size,
                              Record* r) noexcept nogil:
-    cdef u64 place = slot_place(probe.leaf, bucket, 0), word
+    """Tries the slots that have the tag.  Which ones is computed without a branch: it is random."""
+    cdef u64 place = slot_place(probe.leaf, bucket, 0)
+    cdef u64 words[8]
+    cdef unsigned same = 0
     cdef int slot, status
     for slot in range(BUCKET_SLOTS):
-        word = word_at(p, t, place + slot * 8)
-        if (word & (SLOT_TAG_MASK | SLOT_ALTERNATE)) == wanted and word & GRANULE_MASK:
-            status = try_slot(p, place + slot * 8, word, key, key_size, r)
-            if status != PMKV_NOT_FOUND:
-                probe.slot = place + slot * 8
-                probe.slot_word = word
-                return status
+        words[slot] = word_at(p, t, place + slot * 8)
+    for slot in range(BUCKET_SLOTS):
+        same |= <unsigned>(((words[slot] ^ wanted) & (SLOT_TAG_MASK | SLOT_ALTERNATE)) == 0) << slot
+    while same:
+        slot = __builtin_ctz(same)
+        same &= same - 1
+        if words[slot] & GRANULE_MASK == 0:
+            continue
+        status = try_slot(p, place + slot * 8, words[slot], key, key_size, r)
+        if status != PMKV_NOT_FOUND:
+            probe.slot = place + slot * 8
+            probe.slot_word = words[slot]
+            return status
     return PMKV_NOT_FOUND
 
 
 cdef int bucket_is_sealed(Pool* p, Txn* t, u64 leaf, u64 bucket) noexcept nogil:
     """A miss is believed only if no slot of the bucket is damaged."""
-    cdef u64 place = slot_place(leaf, bucket, 0)
+    cdef u64 place = slot_place(leaf, bucket, 0), word, wrong = 0
     cdef int slot
     for slot in range(BUCKET_SLOTS):
-        if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word_at(p, t, place + slot * 8))):
-            return corrupted(p, PMKV_CHECK_SEAL, place + slot * 8)
-    return PMKV_OK
+        word = word_at(p, t, place + slot * 8)
+        wrong |= pmkv_seal(word & SEAL_MASK) ^ word
+    if pmkv_check(&p.m, PMKV_CHECK_SEAL, wrong == 0):
+        return PMKV_OK
+    return corrupted(p, PMKV_CHECK_SEAL, place)
+
+
+cdef extern from *:
+    int __builtin_ctz(unsigned) nogil
 
 
 cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:

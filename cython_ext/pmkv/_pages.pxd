@@ -18,7 +18,6 @@ cdef inline u64 head_word(int kind, u64 block_class, u64 listed, u64 page_count)
 cdef int descriptor_read(Txn* t, u64 page, Head* head) noexcept nogil
 cdef int descriptor_log(Txn* t, u64 page, u64 word_index, u64 word) noexcept nogil
 cdef int descriptor_clear(Txn* t, u64 page) noexcept nogil
-cdef int descriptors_seal(Txn* t) noexcept nogil
 cdef bint descriptor_is_whole(const Pool* p, u64 page) noexcept nogil
 cdef int list_push(Txn* t, u64 list_place, u64 page) noexcept nogil
 cdef int list_remove(Txn* t, u64 list_place, u64 page) noexcept nogil

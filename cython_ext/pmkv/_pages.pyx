@@ -13,13 +13,13 @@ Invariants
   G1. The descriptor of a page that is neither the first nor the last of a free run, nor
       the first of another run, nor the body of a block, is zero.
   G2. No two free runs touch, and none touches the frontier: freeing joins.
-  G3. A descriptor's check covers its line; it is computed once a commit, for all that the
-      commit touched, and tested before the first change.
+  G3. A descriptor's check covers its line; it is tested before a transaction's first change,
+      and changes with every word.
 """
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, pool_grow
 from pmkv._redo cimport (
-    Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
+    Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_read, txn_read_sealed,
 )
 
 cdef enum:
@@ -69,35 +69,30 @@ cdef int descriptor_read(Txn* t, u64 page, Head* head) noexcept nogil:
 
 
 cdef int descriptor_log(Txn* t, u64 page, u64 word_index, u64 word) noexcept nogil:
-    cdef u64 check_place = descriptor_place(page) + CHECK_WORD * 8
-    if not txn_has(t, check_place):
-        if descriptor_verify(t, page) != PMKV_OK:
-            return t.status
-        txn_log(t, check_place, 0)
-        txn_push(t, &t.touched, &t.touched_count, &t.touched_capacity, page)
-    return txn_log(t, descriptor_place(page) + word_index * 8, word)
+    """Changes a word of the descriptor, and its check with it.
+
+    CRC32C is linear: the check changes by the CRC of a line that holds the difference alone.
+    """
+    cdef u64 place = descriptor_place(page), check_place = place + CHECK_WORD * 8
+    cdef u64 old = txn_read(t, place + word_index * 8), i
+    cdef uint32_t change
+    if old == word:
+        return t.status
+    if descriptor_verify(t, page) != PMKV_OK:
+        return t.status
+    change = pmkv_crc_u64(0, old ^ word)
+    for i in range(word_index + 1, 8):
+        change = pmkv_crc_u64(change, 0)
+    txn_log(t, check_place, txn_read(t, check_place) ^ change)
+    return txn_log(t, place + word_index * 8, word)
 
 
 cdef int descriptor_clear(Txn* t, u64 page) noexcept nogil:
     """The page's descriptor is zero again (G1)."""
     cdef u64 i
     for i in range(8):
-        if i != CHECK_WORD and txn_read(t, descriptor_place(page) + i * 8):
+        if i != CHECK_WORD:
             descriptor_log(t, page, i, 0)
-    return t.status
-
-
-cdef int descriptors_seal(Txn* t) noexcept nogil:
-    """Computes the checks of all descriptors that the transaction changed (G3)."""
-    cdef u64 words[8]
-    cdef u64 place
-    cdef size_t i
-    cdef int word
-    for i in range(t.touched_count):
-        place = descriptor_place(t.touched[i])
-        for word in range(8):
-            words[word] = txn_read(t, place + word * 8)
-        txn_log(t, place + CHECK_WORD * 8, line_check(words))
     return t.status
 
 

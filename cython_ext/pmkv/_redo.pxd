@@ -34,10 +34,6 @@ cdef struct Txn:
     u64* freed
     size_t freed_count
     size_t freed_capacity
-    # descriptors whose check must be computed again before the commit
-    u64* touched
-    size_t touched_count
-    size_t touched_capacity
     unsigned char* entry     # where the entry is put together
     size_t entry_capacity
 

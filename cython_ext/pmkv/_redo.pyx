@@ -33,6 +33,7 @@ from pmkv._redo cimport filter_bit, txn_read
 
 cdef enum:
     TABLE_MIN = 256
+    LINEAR = 16
     KEEP_WORDS = 1 << 14          # a larger write set is given back after the transaction
     CARRIED_MAX = 4 << 10         # bytes of data that an entry carries
     CARRIED_MAX_PAGE = 32 << 10   # in the page domain, where a second sync costs more than copying
@@ -63,9 +64,8 @@ cdef void txn_free(Txn* t) noexcept nogil:
     free(t.table)
     free(t.ranges)
     free(t.freed)
-    free(t.touched)
     free(t.entry)
-    t.places = t.words = t.table = t.freed = t.touched = NULL
+    t.places = t.words = t.table = t.freed = NULL
     t.ranges = NULL
     t.entry = NULL
 
@@ -84,7 +84,7 @@ cdef void forget(Txn* t) noexcept nogil:
     if t.generation >> 31:
         memset(t.table, 0, (t.table_mask + 1) * 8)
         t.generation = 1
-    t.word_count = t.range_count = t.freed_count = t.touched_count = 0
+    t.word_count = t.range_count = t.freed_count = 0
     t.data_size = t.filter = 0
     t.streamed = False
     t.status = PMKV_OK
@@ -130,11 +130,13 @@ cdef int txn_push(Txn* t, u64** list, size_t* count, size_t* capacity, u64 value
 
 # ---- the write set ---------------------------------------------------------------------------
 
+# Up to LINEAR words the set is searched in order, without a table: a single put logs half a dozen.
+
 cdef inline size_t home_of(const Txn* t, u64 place) noexcept nogil:
     return <size_t>((place * PMKV_HASH_K0) >> 32) & t.table_mask
 
 
-cdef inline size_t find(const Txn* t, u64 place) noexcept nogil:
+cdef inline size_t table_find(const Txn* t, u64 place) noexcept nogil:
     """The table's slot of the place: where it is, or would go."""
     cdef size_t at = home_of(t, place)
     while t.table[at] >> 32 == t.generation and t.places[<uint32_t>t.table[at]] != place:
@@ -142,8 +144,21 @@ cdef inline size_t find(const Txn* t, u64 place) noexcept nogil:
     return at
 
 
+cdef inline size_t find(const Txn* t, u64 place) noexcept nogil:
+    """The index of the place in the set, or word_count."""
+    cdef size_t at
+    if t.word_count <= LINEAR:
+        for at in range(t.word_count):
+            if t.places[at] == place:
+                return at
+        return t.word_count
+    at = table_find(t, place)
+    return <uint32_t>t.table[at] if t.table[at] >> 32 == t.generation else t.word_count
+
+
 cdef int enlarge(Txn* t) noexcept nogil:
-    cdef size_t capacity = t.word_capacity * 2, i
+    """Twice the room; the table is filled again by the caller."""
+    cdef size_t capacity = t.word_capacity * 2
     cdef u64* places = <u64*>realloc(t.places, capacity * 8)
     cdef u64* words
     cdef u64* table
@@ -161,18 +176,23 @@ cdef int enlarge(Txn* t) noexcept nogil:
     t.table = table
     t.table_mask = capacity * 2 - 1
     t.word_capacity = capacity
-    for i in range(t.word_count):
-        t.table[find(t, t.places[i])] = t.generation << 32 | i
+    fill_table(t)
     return PMKV_OK
 
 
+cdef void fill_table(Txn* t) noexcept nogil:
+    cdef size_t i
+    for i in range(t.word_count):
+        t.table[table_find(t, t.places[i])] = t.generation << 32 | i
+
+
 cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil:
-    return t.table[find(t, place)] >> 32 == t.generation
+    return find(t, place) < t.word_count
 
 
 cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil:
-    cdef u64 found = t.table[find(t, place)]
-    return t.words[<uint32_t>found] if found >> 32 == t.generation else pmkv_load(&t.p.m, place)
+    cdef size_t at = find(t, place)
+    return t.words[at] if at < t.word_count else pmkv_load(&t.p.m, place)
 
 
 cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
@@ -180,13 +200,17 @@ cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
     cdef size_t at
     if t.status != PMKV_OK:
         return t.status
+    if t.filter & filter_bit(place):
+        at = find(t, place)
+        if at < t.word_count:
+            t.words[at] = word
+            return PMKV_OK
     if t.word_count == t.word_capacity and enlarge(t) != PMKV_OK:
         return t.status
-    at = find(t, place)
-    if t.table[at] >> 32 == t.generation:
-        t.words[<uint32_t>t.table[at]] = word
-        return PMKV_OK
-    t.table[at] = t.generation << 32 | t.word_count
+    if t.word_count == LINEAR:
+        fill_table(t)
+    if t.word_count >= LINEAR:
+        t.table[table_find(t, place)] = t.generation << 32 | t.word_count
     t.filter |= filter_bit(place)
     t.places[t.word_count] = place
     t.words[t.word_count] = word

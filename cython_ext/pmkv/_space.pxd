@@ -14,6 +14,7 @@ cdef struct Pins:
     size_t used
     size_t mask              # capacity - 1, or 0
     u64 ripe                 # entries of limbo whose pins are gone
+    bint drain_all           # the next commit frees them however few they are
 
 cdef int pins_add(Pins* pins, u64 place) noexcept nogil
 cdef void pins_drop(Pins* pins, u64 place) noexcept nogil

@@ -6,20 +6,21 @@ What a commit makes unreachable is freed by that same commit, so no crash leaks 
 that a view pins must outlive its commit: it goes to *limbo* instead, a stack of places in the
 pool, and a later commit frees it when its pins are gone.  Pins live in DRAM, one entry for
 each record that a view shows; after a crash there are none, and what limbo still holds is
-freed by the commits that follow, a bounded number each.
+freed by the first commit.
 
     limbo page   | next page | place | place | ...        words, sealed; 511 places
 
 Invariants
   S1. A transaction frees only after it has allocated all it needs (R2).
   S2. A pinned record's bits stay set: it is reached from a mapping or from limbo.
-Threads: pins change under the interpreter's lock; limbo under the writer's.
+Threads: pins change while no writer runs without the interpreter's lock (_store.pyx sees to
+that), so a transaction sees the same pins from beginning to end; limbo changes with commits.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from pmkv._core cimport *
 from pmkv._mapping cimport mapping_free_page
-from pmkv._pages cimport Head, descriptor_read, descriptors_seal, pages_allocate, pages_free, pages_spare
+from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free, pages_spare
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
 from pmkv._records cimport Record, record_free
 from pmkv._redo cimport (
@@ -29,7 +30,7 @@ from pmkv._redo cimport (
 
 cdef enum:
     LIMBO_PLACES = 511
-    DRAIN_AT_ONCE = 4096          # places looked at by one commit
+    DRAIN_SHARE = 16              # a pass over limbo is due when so large a part of it is ripe
 
 cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else a record's place,
 cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
@@ -93,11 +94,16 @@ cdef void pins_remove(Pins* pins, Pin* pin) noexcept nogil:
 
 
 cdef void pins_drop(Pins* pins, u64 place) noexcept nogil:
+    """Undoes one pins_add."""
     cdef Pin* pin = find_pin(pins, place)
     pin.count -= 1
     if pin.count == 0:
         pins.ripe += pin.retired
         pins_remove(pins, pin)
+        if pins.used == 0:        # give the memory of a crowd of views back
+            free(pins.pin)
+            pins.pin = NULL
+            pins.mask = 0
 
 
 cdef void pins_free(Pins* pins) noexcept nogil:
@@ -147,18 +153,19 @@ cdef int limbo_pop(Txn* t, u64* head, u64* count) noexcept nogil:
 
 cdef int limbo_drain(Txn* t, Pins* pins) noexcept nogil:
     """Frees what limbo holds and nothing pins: from the top down, each hole filled by the top."""
-    cdef u64 head, count, page, base, index, granule, top, looked = 0
+    cdef u64 head, count, page, base, index, granule, top
     if txn_read_sealed(t, ROOT_LIMBO_COUNT, &count) != PMKV_OK or txn_read_sealed(t, ROOT_LIMBO_HEAD, &head) != PMKV_OK:
         return t.status
-    if count == 0 or pins.ripe < count // 16:        # one pass for many: a pass looks at all of them
-        pins.ripe = 0 if count == 0 else pins.ripe
+    if count and pins.ripe < count // DRAIN_SHARE and not pins.drain_all:
+        return PMKV_OK
+    pins.ripe = 0
+    if count == 0:
         return PMKV_OK
     page = head
     base = (count - 1) // LIMBO_PLACES * LIMBO_PLACES   # the page's first index
     index = count
-    while index > 0 and looked < DRAIN_AT_ONCE and t.status == PMKV_OK:
+    while index > 0 and t.status == PMKV_OK:
         index -= 1
-        looked += 1
         if index < base:
             limbo_next(t, &page)
             base -= LIMBO_PLACES
@@ -171,10 +178,6 @@ cdef int limbo_drain(Txn* t, Pins* pins) noexcept nogil:
             return t.status
         txn_log_sealed(t, limbo_place(t.p, page, index), top)
         limbo_pop(t, &head, &count)
-        if pins.ripe:
-            pins.ripe -= 1
-    if index == 0:
-        pins.ripe = 0
     return t.status
 
 
@@ -217,7 +220,7 @@ cdef int free_all(Txn* t) noexcept nogil:
 
 
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
-    """Frees what the transaction retired, closes the books of the pages, and commits.
+    """Frees what the transaction retired, and commits.
 
     An error leaves the pool as it was before the transaction.
     """
@@ -227,8 +230,6 @@ cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
         limbo_drain(t, pins)
     if t.status == PMKV_OK:
         free_all(t)
-    if t.status == PMKV_OK:
-        descriptors_seal(t)
     spare_size = redo_indirect_size(t)
     if t.status == PMKV_OK and spare_size:
         pages_spare(t, (spare_size + PAGE_SIZE - 1) // PAGE_SIZE, &spare_page)

@@ -3,11 +3,14 @@
 May know: everything below.  Nothing below knows Python.
 
 Threads
-  1. A writer holds `lock` from txn_begin to the end of its commit.  It takes the lock
-     without waiting under the interpreter's lock (GIL), and gives it back only while it
-     holds the GIL again.  So whoever looks something up under the GIL sees no space reused:
-     what a commit frees is reused by the next one, which cannot begin before the reader is done.
-  2. Readers that release the GIL (large values) pin the record that they copy.
+  1. There is one writer at a time.  A write that is sure to be short holds the interpreter's
+     lock (GIL) from beginning to end, and that is its lock.  Any other takes `lock`, says so in
+     `writing`, and gives it back only while it holds the GIL again.  So whoever looks something
+     up under the GIL sees no space reused: what a commit frees is reused by the next one, which
+     cannot begin before the reader is done.
+  2. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
+     change while a writer may be running without the GIL: a view waits for it first, and what
+     is dropped meanwhile is dropped when it is done.
   3. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -59,6 +62,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
+    LEAST_PAGES = 64
+    SLICE = 64                    # keys of a commit that is sure to fit the ring
     BATCH = 64                    # keys of a get_many whose misses overlap
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
@@ -87,10 +92,16 @@ cdef inline int read_bytes(object given, Bytes* b, bint is_key) except -1:
         b.data = PyBytes_AS_STRING(given)
         b.size = PyBytes_GET_SIZE(given)
     elif isinstance(given, str):
-        b.data = PyUnicode_AsUTF8AndSize(given, &size)
+        try:
+            b.data = PyUnicode_AsUTF8AndSize(given, &size)
+        except UnicodeEncodeError as error:
+            raise (InvalidKeyError if is_key else InvalidValueError)(f"not text that UTF-8 can hold: {error}") from None
         b.size = size
     elif PyObject_CheckBuffer(given):
-        PyObject_GetBuffer(given, &b.buffer, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(given, &b.buffer, PyBUF_SIMPLE)
+        except BufferError as error:
+            raise (KeyTypeError if is_key else ValueTypeError)(f"a buffer must be contiguous: {error}") from None
         b.data = <const char*>b.buffer.buf
         b.size = b.buffer.len
         b.held = True
@@ -123,6 +134,18 @@ cdef inline void release(Bytes* b) noexcept:
         b.held = False
 
 
+cdef int need_text(object key) except -1:
+    """In a store whose keys are text, a key given as bytes must be UTF-8 too, or it could not be returned."""
+    if not isinstance(key, str):
+        try:
+            bytes(key).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidKeyError(f"the keys of this store are text, and these bytes are not UTF-8: {error}") from None
+        except TypeError:
+            refuse_type(key, True)
+    return 0
+
+
 def human(size):
     """A size in bytes with a unit: 1536 -> '1.5 KiB'."""
     size = float(size)
@@ -147,7 +170,7 @@ cdef class _View:
 
     def __dealloc__(self):
         if self.store is not None and self.place:
-            pins_drop(&self.store.pins, self.place)
+            self.store.unpin(self.place)
             self.store.views -= 1
 
 
@@ -191,6 +214,8 @@ cdef class _Iterator:
         cdef u64 place
         cdef Record r
         self.store.need_open()
+        if self.store.writing:
+            self.store.wait_for_writer()
         if self.changes != self.store.changes:
             raise RuntimeError("the store changed size during iteration; iterate over list(db) to change it meanwhile")
         place = self.next_record()
@@ -214,6 +239,7 @@ cdef class Core:
     cdef Txn txn
     cdef Pins pins
     cdef PyThread_type_lock lock
+    cdef bint writing             # a writer that may release the GIL holds `lock`
     cdef bint usable              # open, and in the process that opened it
     cdef bint keys_are_str
     cdef VerifyMode verify
@@ -222,6 +248,7 @@ cdef class Core:
     cdef u64 views
     cdef u64 replayed
     cdef u64 pop_prefix           # popitem goes on from here
+    cdef list dropped             # places to unpin when the writer is done
     cdef pmkv_superblock superblock
     cdef str unusable_because
     cdef readonly str path
@@ -233,6 +260,7 @@ cdef class Core:
         memset(&self.pins, 0, sizeof(Pins))
         self.pool.m.fd = -1
         self.unusable_because = "not opened"
+        self.dropped = []
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError
@@ -281,7 +309,7 @@ cdef class Core:
             return 0
         pages = (size - self.pool.header_size) // PAGE_SIZE
         while pages and file_size_for(&self.pool, pages) > size:
-            pages -= max(<u64>1, (file_size_for(&self.pool, pages) - size) // (PAGE_SIZE + 64))
+            pages -= min(pages, max(<u64>1, (file_size_for(&self.pool, pages) - size) // (PAGE_SIZE + 64)))
         return pages
 
     def _create(self, bytes uuid, bytes seed, bytes creator, u64 created_ns, u64 header_size, u64 ring_size,
@@ -300,8 +328,10 @@ cdef class Core:
         s.max_size = max_size
         self.pool.header_size, self.pool.section_pages = header_size, section_pages
         self.set_limits(max_size)
-        if initial_pages > self.pool.max_pages:
-            g.initial_pages = self.pool.max_pages
+        if self.pool.max_pages < LEAST_PAGES:
+            raise ValueError(f"max_size={human(max_size)} is too small: a pool takes at least "
+                             f"{human(file_size_for(&self.pool, LEAST_PAGES))}")
+        g.initial_pages = min(initial_pages, self.pool.max_pages)
         with nogil:
             status = pool_format(&self.pool, &g, s)
         if status == PMKV_OK and options:
@@ -401,7 +431,7 @@ cdef class Core:
         cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
         cdef char* out = PyBytes_AS_STRING(value)
         cdef bint whole = True
-        if r.value_size >= LARGE:
+        if r.value_size >= LARGE and not self.writing:
             if pins_add(&self.pins, r.place) != PMKV_OK:
                 raise MemoryError
             self.busy += 1
@@ -409,7 +439,7 @@ cdef class Core:
                 memcpy(out, r.value, r.value_size)
                 whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
             self.busy -= 1
-            pins_drop(&self.pins, r.place)
+            self.unpin(r.place)
         else:
             memcpy(out, r.value, r.value_size)
             whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
@@ -470,6 +500,8 @@ cdef class Core:
         """
         cdef Record r
         cdef _View view
+        if self.writing:
+            self.wait_for_writer()
         if self.look_up(key, &r) != PMKV_OK:
             raise NotFoundError(key)
         if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
@@ -560,44 +592,70 @@ cdef class Core:
 
     # -- writing --
 
-    cdef int begin(self) except -1:
-        """Takes the writer's lock and begins a transaction."""
+    cdef int begin(self, bint quick) except -1:
+        """Becomes the writer and begins a transaction; a quick one keeps the GIL until end()."""
         if not self.usable:
             self.need_open()
         if not self.pool.writable:
             raise ReadonlyError(f"{self.path}: opened with flag='r', which only reads; open it with 'w' or 'c'")
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        if not quick or self.writing:
+            self.take_lock()
             if not self.usable:
-                PyThread_release_lock(self.lock)
+                self.give_lock()
                 self.need_open()
         txn_begin(&self.txn)
         return 0
 
-    cdef int end(self, int status) except -1:
-        """Gives the lock back; raises what the transaction ended with."""
+    cdef void take_lock(self) noexcept:
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        self.writing = True
+
+    cdef void give_lock(self) noexcept:
+        self.writing = False
+        while self.dropped:
+            pins_drop(&self.pins, self.dropped.pop())
         PyThread_release_lock(self.lock)
+
+    cdef int wait_for_writer(self) except -1:
+        """Until no write runs without the GIL; until this thread releases it, none begins."""
+        while self.writing:
+            self.take_lock()
+            self.give_lock()
+        return self.need_open()
+
+    cdef void unpin(self, u64 place) noexcept:
+        if self.writing:
+            self.dropped.append(place)
+        else:
+            pins_drop(&self.pins, place)
+
+    cdef int end(self, int status) except -1:
+        """Lets the next writer in; raises what the transaction ended with."""
+        if self.writing:
+            self.give_lock()
         if status < 0:
             self.fail(status)
         return 0
 
     cdef int abandon(self) except -1:
         txn_abort(&self.txn)
-        PyThread_release_lock(self.lock)
+        if self.writing:
+            self.give_lock()
         return 0
 
     cdef inline bint may_wait(self, u64 size) noexcept:
         """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
-        cdef u64 frontier = pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK
-        return (size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE
-                or frontier + PAGES_NEAR > self.pool.file_pages)
+        if size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE or not self.usable:
+            return True
+        return (pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK) + PAGES_NEAR > self.pool.file_pages
 
-    cdef int commit(self, int status, u64 size) noexcept:
+    cdef int commit(self, int status) noexcept:
         """Ends a transaction whose steps gave `status`: commits it, or forgets it."""
         if status != PMKV_OK:
             txn_abort(&self.txn)
-        elif self.may_wait(size):
+        elif self.writing:
             with nogil:
                 status = space_commit(&self.txn, &self.pins)
         else:
@@ -611,6 +669,8 @@ cdef class Core:
         cdef Item item
         cdef int status
         cdef u64 entries
+        if self.keys_are_str:
+            need_text(key)
         read_bytes(key, &k, True)
         try:
             read_bytes(value, &v, False)
@@ -619,14 +679,18 @@ cdef class Core:
             raise
         item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
         try:
-            self.begin()
+            self.begin(not self.may_wait(v.size))
             entries = pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
-            if self.may_wait(v.size):
+            if self.writing:
                 with nogil:
                     status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, mode)
             else:
                 status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, mode)
-            status = self.commit(status, v.size)
+            status = self.commit(status)
+            if status == PMKV_FULL and self.writing and self.drain_for_room():
+                with nogil:
+                    status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, mode)
+                status = self.commit(status)
             self.changes += entries != pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
             self.end(status)
         finally:
@@ -640,9 +704,9 @@ cdef class Core:
         cdef int status
         read_bytes(key, &k, True)
         try:
-            self.begin()
+            self.begin(not self.may_wait(0))
             status = transaction_delete(&self.txn, &self.pins, NAMESPACE, k.data, k.size)
-            status = self.commit(status, 0)
+            status = self.commit(status)
             self.changes += status == PMKV_OK
             self.end(status)
         finally:
@@ -680,13 +744,15 @@ cdef class Core:
         cdef Record r
         cdef Item item
         cdef int status
+        if self.keys_are_str and value is not MISSING:
+            need_text(key)
         read_bytes(key, &k, True)
         v.held = False
         v.size = 0
         try:
             if value is not MISSING:
                 read_bytes(value, &v, False)
-            self.begin()
+            self.begin(False)
             try:
                 status = transaction_find(&self.txn, NAMESPACE, k.data, k.size, &probe, &r)
                 old = self.value_of(&r) if status == PMKV_OK else default
@@ -701,7 +767,7 @@ cdef class Core:
             elif status == PMKV_OK:
                 self.changes += 1
                 status = transaction_delete(&self.txn, &self.pins, NAMESPACE, k.data, k.size)
-            self.end(self.commit(status, v.size))
+            self.end(self.commit(status))
         finally:
             release(&k)
             release(&v)
@@ -733,6 +799,8 @@ cdef class Core:
         cdef Item item
         cdef int status
         cdef bint same
+        if self.keys_are_str:
+            need_text(key)
         read_bytes(key, &k, True)
         e.held = n.held = False
         n.size = 0
@@ -741,7 +809,7 @@ cdef class Core:
                 read_bytes(expected, &e, False)
             if new is not None:
                 read_bytes(new, &n, False)
-            self.begin()
+            self.begin(False)
             status = transaction_find(&self.txn, NAMESPACE, k.data, k.size, &probe, &r)
             if status == PMKV_OK:
                 status = record_verify(&self.pool, &r)
@@ -757,7 +825,7 @@ cdef class Core:
             elif same and status == PMKV_OK:
                 self.changes += 1
                 status = transaction_delete(&self.txn, &self.pins, NAMESPACE, k.data, k.size)
-            self.end(self.commit(status, n.size))
+            self.end(self.commit(status))
         finally:
             release(&k)
             release(&e)
@@ -771,7 +839,7 @@ cdef class Core:
         cdef u64 slots[LEAF_SLOTS]
         cdef u64 leaf
         cdef int i, status, rounds = 0
-        self.begin()
+        self.begin(False)
         try:
             cursor.prefix, cursor.ended = self.pop_prefix, False
             while rounds < 2:     # from where the last one was, then once more from the start
@@ -798,13 +866,13 @@ cdef class Core:
             raise
         self.changes += 1
         status = transaction_delete(&self.txn, &self.pins, NAMESPACE, r.key, r.key_size)
-        self.end(self.commit(status, 0))
+        self.end(self.commit(status))
         return item
 
     def clear(self):
         """Deletes every key, in one commit."""
         cdef int status
-        self.begin()
+        self.begin(False)
         with nogil:
             status = transaction_clear(&self.txn, &self.pins, NAMESPACE)
             if status == PMKV_OK:
@@ -812,7 +880,10 @@ cdef class Core:
             else:
                 txn_abort(&self.txn)
         self.changes += 1
-        self.end(status)
+        try:
+            self.end(status)
+        except PoolFullError:     # no room for the log of one commit
+            self.delete_many(list(self))
 
     def put_many(self, items):
         """Stores all pairs of a mapping or an iterable, in one commit; how many there were.
@@ -820,8 +891,9 @@ cdef class Core:
         All of them or, on any error, none.  Of a key that comes twice the last value counts.
         """
         cdef list pairs = list(items.items() if hasattr(items, "items") else items)
-        cdef _Batch batch = _Batch.__new__(_Batch, len(pairs))
+        cdef _Batch batch = _Batch.__new__(_Batch, len(pairs), self.keys_are_str)
         cdef int status
+        cdef u64 entries
         for pair in pairs:
             try:
                 if isinstance(pair, (bytes, str)):
@@ -831,35 +903,54 @@ cdef class Core:
                 raise ValueTypeError("put_many takes a mapping or (key, value) pairs, "
                                      f"not {type(pair).__name__} {pair!r:.60}") from None
             batch.append(key, value)
-        self.begin()
-        with nogil:
-            status = transaction_put_all(&self.txn, &self.pins, NAMESPACE, batch.items, batch.count)
-            if status == PMKV_OK:
-                status = space_commit(&self.txn, &self.pins)
-            else:
-                txn_abort(&self.txn)
-        self.changes += 1
+        self.begin(False)
+        entries = pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
+        status = self.put_batch(batch)
+        if status == PMKV_FULL and self.drain_for_room():
+            status = self.put_batch(batch)
+        self.changes += entries != pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
         self.end(status)
         return batch.count
 
+    cdef int put_batch(self, _Batch batch) noexcept:
+        cdef int status
+        with nogil:
+            status = transaction_put_all(&self.txn, &self.pins, NAMESPACE, batch.items, batch.count)
+        return self.commit(status)
+
+    cdef bint drain_for_room(self) noexcept:
+        txn_begin(&self.txn)
+        return self.drain()
+
+    cdef int delete_batch(self, _Batch batch, u64 first, u64 count, u64* deleted) noexcept:
+        cdef int status
+        with nogil:
+            status = transaction_delete_all(&self.txn, &self.pins, NAMESPACE, batch.items + first, count, deleted)
+        return self.commit(status)
+
     def delete_many(self, keys):
-        """Deletes the keys, in one commit; how many were there."""
+        """Deletes the keys, in one commit; how many were there.
+
+        Where the pool is so full that the log of a large commit has no room, in several.
+        """
         cdef list wanted = list_of(keys, "delete_many")
-        cdef _Batch batch = _Batch.__new__(_Batch, len(wanted))
-        cdef u64 deleted = 0
+        cdef _Batch batch = _Batch.__new__(_Batch, len(wanted), False)
+        cdef u64 deleted = 0, total = 0, first
         cdef int status
         for key in wanted:
-            batch.append(key, None)
-        self.begin()
-        with nogil:
-            status = transaction_delete_all(&self.txn, &self.pins, NAMESPACE, batch.items, batch.count, &deleted)
-            if status == PMKV_OK:
-                status = space_commit(&self.txn, &self.pins)
-            else:
-                txn_abort(&self.txn)
-        self.changes += deleted != 0
+            batch.append_key(key)
+        self.begin(False)
+        status = self.delete_batch(batch, 0, batch.count, &total)
+        if status == PMKV_FULL:
+            status, total, first = PMKV_OK, 0, 0
+            while first < batch.count and status >= 0:
+                txn_begin(&self.txn)
+                status = self.delete_batch(batch, first, min(<u64>SLICE, batch.count - first), &deleted)
+                total += deleted
+                first += SLICE
+        self.changes += total != 0
         self.end(status)
-        return deleted
+        return total
 
     # -- upkeep --
 
@@ -869,14 +960,26 @@ cdef class Core:
         Every write was durable when it returned already.  Raises OSError.
         """
         cdef int status
-        self.begin()
-        if self.txn.status == PMKV_OK and self.pins.ripe:
-            with nogil:
-                space_commit(&self.txn, &self.pins)
+        self.begin(False)
+        self.drain()
         with nogil:
             status = redo_checkpoint(&self.pool)
         txn_abort(&self.txn)
         self.end(status)
+
+    cdef bint drain(self) noexcept:
+        """Frees what was retired while views showed it and none does now; False if that is nothing.
+
+        For a writer that holds the lock and whose transaction is empty.
+        """
+        cdef bint ripe = self.pins.ripe != 0 and self.txn.status == PMKV_OK
+        if ripe:
+            self.pins.drain_all = True
+            with nogil:
+                ripe = space_commit(&self.txn, &self.pins) == PMKV_OK
+            self.pins.drain_all = False
+            txn_begin(&self.txn)
+        return ripe
 
     flush = sync
 
@@ -894,7 +997,7 @@ cdef class Core:
         if report == NULL:
             raise MemoryError
         if self.pool.writable:
-            self.begin()
+            self.begin(False)
         else:
             self.busy += 1
         with nogil:
@@ -944,7 +1047,7 @@ cdef class Core:
         cdef u64 transaction, pinned
         self.need_open()
         transaction = (self.txn.word_capacity * 16 + (self.txn.table_mask + 1) * 8 + self.txn.range_capacity * 16
-                       + (self.txn.freed_capacity + self.txn.touched_capacity) * 8 + self.txn.entry_capacity)
+                       + self.txn.freed_capacity * 8 + self.txn.entry_capacity)
         pinned = (self.pins.mask + 1) * 16 if self.pins.pin != NULL else 0
         return {"handle_bytes": sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock),
                 "transaction_bytes": transaction, "pin_bytes": pinned, "views": self.views,
@@ -974,27 +1077,17 @@ cdef class Core:
         if self.views:
             raise BufferError(f"{self.path}: {self.views} view{'s are' if self.views > 1 else ' is'} alive; "
                               "release them (view.release(), or drop what holds them) before closing")
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        self.usable = False           # no new use from here on; wait for those under way
+        self.unusable_because = "the store is closed"
+        self.take_lock()
         try:
-            if not self.usable:
-                return False
-            while self.busy:      # readers that are copying a large value without the GIL
-                PyThread_release_lock(self.lock)
+            while self.busy:
                 with nogil:
-                    usleep(200)
-                with nogil:
-                    PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                if not self.usable:
-                    return False
-            if self.views:
-                raise BufferError(f"{self.path}: views are alive")
-            self.usable = False
-            self.unusable_because = "the store is closed"
+                    usleep(100)
             if self.pool.writable:
                 with nogil:
                     txn_begin(&self.txn)
+                    self.pins.drain_all = True
                     if self.txn.status == PMKV_OK and self.pins.ripe:
                         space_commit(&self.txn, &self.pins)
                     txn_abort(&self.txn)
@@ -1002,7 +1095,7 @@ cdef class Core:
             pool_unmap(&self.pool)
             txn_free(&self.txn)
         finally:
-            PyThread_release_lock(self.lock)
+            self.give_lock()
         if status == PMKV_OS_ERROR:
             self.fail(status)
         return True
@@ -1026,36 +1119,39 @@ cdef str place_text(u64 place):
 cdef class _Batch:
     """Keys and values of a batch: pointers into the caller's objects, which it keeps alive."""
     cdef Item* items
-    cdef Bytes* held
     cdef list objects
     cdef u64 count
-    cdef u64 held_count
+    cdef bint keys_are_str
 
-    def __cinit__(self, u64 capacity):
+    def __cinit__(self, u64 capacity, bint keys_are_str):
         self.items = <Item*>calloc(capacity + 1, sizeof(Item))
         self.objects = []
+        self.keys_are_str = keys_are_str
         if self.items == NULL:
             raise MemoryError
 
-    cdef int append_one(self, object given, bint is_key, const char** data, u64* size) except -1:
+    cdef int keep(self, object given, bint is_key, const char** data, u64* size) except -1:
         cdef Bytes b
-        if not PyBytes_CheckExact(given) and not isinstance(given, str):
-            given = memoryview_or_refuse(given, is_key)
+        if not PyBytes_CheckExact(given) and not isinstance(given, str) and PyObject_CheckBuffer(given):
+            given = memoryview(given)     # kept in `objects`, it keeps the buffer exported
         read_bytes(given, &b, is_key)
-        data[0] = b.data
-        size[0] = b.size
-        if b.held:                # the memoryview in `objects` keeps the buffer exported
-            release(&b)
+        data[0], size[0] = b.data, b.size
+        release(&b)
         self.objects.append(given)
+        return 0
+
+    cdef int append_key(self, object key) except -1:
+        cdef Item* item = &self.items[self.count]
+        self.keep(key, True, &item.key, &item.key_size)
+        self.count += 1
         return 0
 
     cdef int append(self, object key, object value) except -1:
         cdef Item* item = &self.items[self.count]
-        self.append_one(key, True, &item.key, &item.key_size)
-        if value is not None:
-            self.append_one(value, False, &item.value, &item.value_size)
-        self.count += 1
-        return 0
+        if self.keys_are_str:
+            need_text(key)
+        self.keep(value, False, &item.value, &item.value_size)
+        return self.append_key(key)
 
     def __dealloc__(self):
         free(self.items)
@@ -1065,15 +1161,6 @@ cdef list list_of(object keys, str name):
     if isinstance(keys, (bytes, str, bytearray, memoryview)):
         raise KeyTypeError(f"{name} takes several keys, in a list or another iterable, not one {type(keys).__name__}")
     return list(keys)
-
-
-cdef object memoryview_or_refuse(object given, bint is_key):
-    if not PyObject_CheckBuffer(given):
-        refuse_type(given, is_key)
-    view = memoryview(given)
-    if not view.c_contiguous:
-        raise (KeyTypeError if is_key else ValueTypeError)("a buffer must be contiguous")
-    return view
 
 
 DOMAINS = ("process", "byte", "cacheline", "page")

@@ -1,0 +1,565 @@
+"""docs/format.md says what the code does, and a reader of pools can be written from it.
+
+The first half compares the document's tables with the code, row by row. `python
+tests/test_format.py` writes the tables into the document anew. The second half is such a
+reader: it knows nothing of pmkv but what the document says.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import pmkv
+from pmkv import _layout
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "format.md"
+MARK = re.compile(r"<!-- table: (.+?) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+
+
+# ---- the tables ---------------------------------------------------------------------------
+
+
+def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
+def struct_table(name: str) -> str:
+    rows: list[tuple[object, ...]] = []
+    for structure, field, offset, size, count, meaning in _layout.FIELDS:
+        if structure == name:
+            kind = f"u{size * 8}" + (f" x {count}" if count > 1 else "")
+            rows.append((f"`{field}`", offset, kind, size * count, meaning.replace("|", "\\|")))
+    rows.append(("total", "", "", _layout.SIZES[name], ""))
+    return table(("field", "offset", "type", "bytes", "meaning"), rows)
+
+
+def named_table(entries: list[tuple[str, int, str]]) -> str:
+    return table(("name", "value", "meaning"), [(f"`{n}`", v, m) for n, v, m in entries])
+
+
+def expected_tables() -> dict[str, str]:
+    """What must stand between the document's marks."""
+    constants: list[tuple[object, ...]] = [
+        (f"`{name}`", f"{value:#x}" if name == "MAGIC" else f"{value:,}")
+        for name, value in _layout.CONSTANTS.items()
+    ]
+    return {
+        "constants": table(("constant", "value"), constants),
+        **{f"struct {name}": struct_table(name) for name in _layout.SIZES},
+        "page kinds": named_table(_layout.PAGE_KINDS),
+        "record flags": named_table(_layout.RECORD_FLAGS),
+        "entry flags": named_table(_layout.ENTRY_FLAGS),
+        "namespace options": named_table(_layout.NAMESPACE_OPTIONS),
+    }
+
+
+EXPECTED = expected_tables()
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_table_of_the_document_is_what_the_code_has(name: str) -> None:
+    found = {match[1]: match[2] for match in MARK.finditer(DOCUMENT.read_text())}
+    assert found.get(name) == EXPECTED[name]
+
+
+def test_the_document_has_no_table_that_is_not_compared() -> None:
+    assert {match[1] for match in MARK.finditer(DOCUMENT.read_text())} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", _layout.SIZES)
+def test_the_fields_of_a_structure_fill_it_without_gaps(name: str) -> None:
+    end = 0
+    for structure, _, offset, size, count, _ in _layout.FIELDS:
+        if structure == name:
+            assert offset == end
+            end += size * count
+    assert end == _layout.SIZES[name]
+
+
+# ---- a reader, written from the document ------------------------------------------------------
+
+Line = 64
+Page = 4096
+M = 2**64 - 1
+K0, K1, K2 = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA5CB9243F9AE3A3D
+CRC_TABLE = []
+for _byte in range(256):
+    _state = _byte
+    for _ in range(8):
+        _state = (_state >> 1) ^ (0x82F63B78 if _state & 1 else 0)
+    CRC_TABLE.append(_state)
+
+# Section 6: units and units' bytes of each class of blocks.
+CLASSES = [
+    *((units, 16) for units in (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)),
+    *((units, 64) for units in (20, 24, 28, 32, 40, 48, 64)),
+    *((units, 16) for units in (4, 8, 16, 32, 64, 128)),
+]
+FREE, FREE_TAIL, RECORDS, NODES, BODY, EXTENT, LEAF, NODE, LIMBO = range(1, 10)
+
+
+def crc_update(state: int, data: bytes) -> int:
+    for byte in data:
+        state = (state >> 8) ^ CRC_TABLE[(state ^ byte) & 255]
+    return state
+
+
+def crc32c(data: bytes) -> int:
+    return crc_update(0xFFFFFFFF, data) ^ 0xFFFFFFFF
+
+
+def seal(w: int) -> int:
+    c = crc_update(0, w.to_bytes(8, "little"))
+    rotated = (c << 2 | c >> 30) & 0xFFFFFFFF
+    return w | ((rotated ^ (c >> 8) ^ (c >> 5)) & 0xFF) << 56
+
+
+def fold(a: int, b: int) -> int:
+    product = a * b
+    return (product ^ product >> 64) & M
+
+
+def short_word(data: bytes) -> int:
+    n = len(data)
+    if n == 8:
+        return int.from_bytes(data, "little")
+    if n >= 4:
+        return int.from_bytes(data[:4], "little") | int.from_bytes(data[-4:], "little") << 32
+    return 0 if n == 0 else data[0] | data[n >> 1] << 8 | data[n - 1] << 16
+
+
+def hash64(seed0: int, seed1: int, data: bytes) -> int:
+    h = seed0 ^ (len(data) * K0 & M)
+    at = 0
+    while len(data) - at > 16:
+        a = int.from_bytes(data[at : at + 8], "little")
+        b = int.from_bytes(data[at + 8 : at + 16], "little")
+        h = fold(a ^ seed1 ^ K1, b ^ h)
+        at += 16
+    last = data[at:]
+    h = fold(short_word(last[:8]) ^ seed1 ^ K1, short_word(last[8:]) ^ h)
+    return fold(h ^ K2, seed0 ^ seed1 ^ K0)
+
+
+def bin_of(n: int) -> int:
+    if n < 4:
+        return n - 1
+    k = n.bit_length() - 1
+    return min(3 + (k - 2) * 4 + ((n >> (k - 2)) & 3), 111)
+
+
+def class_of(size: int) -> int:
+    """The class of a record's body."""
+    candidates = range(15) if size <= 1024 else range(15, 22)
+    return next(c for c in candidates if CLASSES[c][0] * CLASSES[c][1] >= size)
+
+
+class Descriptor(NamedTuple):
+    kind: int
+    block_class: int
+    listed: int
+    page_count: int
+    before: int
+    after: int
+    owner: int
+    bitmap: int
+
+
+class Reader:
+    """A pool in a copy of its bytes, replayed."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        self.read_superblock()
+        self.replayed = self.replay()
+        self.used_units: dict[int, int] = {}  # head page -> bits of the units that were reached
+        self.used_runs: set[int] = set()
+
+    # section 4
+
+    def read_superblock(self) -> None:
+        copy = bytes(self.data[:256])
+        assert copy[:8] == b"PMKVPOOL"
+        assert struct.unpack_from("<Q", copy, 248)[0] == hash64(0, 0, copy[:248])
+        version, page_size = struct.unpack_from("<II", copy, 8)
+        assert (version, page_size) == (1, Page)
+        assert struct.unpack_from("<Q", copy, 32) == (0,), "incompatible features"
+        self.seed = struct.unpack_from("<QQ", copy, 56)
+        self.header, self.ring, self.ring_size = struct.unpack_from("<3Q", copy, 72)
+        root, self.per_section = struct.unpack_from("<2Q", copy, 96)
+        assert root == Page
+        assert bytes(self.data[self.header - Page :][:256]) == copy, "copy B"
+        room = len(self.data) - self.header
+        whole, rest = divmod(room, self.per_section * 4160)
+        self.pages = whole * self.per_section + max(0, rest - self.per_section * 64) // Page
+
+    # section 3
+
+    def offset(self, place: int) -> int:
+        if place < self.header:
+            return place
+        if place >> 62:
+            page, rest = divmod(place - 2**62, 64)
+            at = page % self.per_section * 64
+        else:
+            page, rest = divmod(place - self.header, Page)
+            at = self.per_section * 64 + page % self.per_section * Page
+        assert page < self.pages
+        return self.header + page // self.per_section * self.per_section * 4160 + at + rest
+
+    def parts(self, place: int, size: int) -> Iterator[tuple[int, int]]:
+        """A range of places as (file offset, size), cut at pages."""
+        while size > 0:
+            part = min(size, Page - place % Page)
+            yield self.offset(place), part
+            place, size = place + part, size - part
+
+    def read(self, place: int, size: int) -> bytes:
+        return b"".join(bytes(self.data[at : at + n]) for at, n in self.parts(place, size))
+
+    def write(self, place: int, data: bytes) -> None:
+        done = 0
+        for at, n in self.parts(place, len(data)):
+            self.data[at : at + n] = data[done : done + n]
+            done += n
+
+    def sealed(self, place: int) -> int:
+        word = int.from_bytes(self.read(place, 8), "little")
+        assert seal(word & (1 << 56) - 1) == word, f"the word at {place:#x} is damaged"
+        return word & (1 << 56) - 1
+
+    # section 10
+
+    def from_ring(self, position: int, size: int) -> bytes:
+        at = position % (self.ring_size // Line) * Line
+        first = min(size, self.ring_size - at)
+        begin = self.data[self.ring : self.ring + size - first]
+        return bytes(self.data[self.ring + at : self.ring + at + first] + begin)
+
+    def entry_at(self, position: int) -> bytes | None:
+        head = self.from_ring(position, 32)
+        checksum, found, _, flags, ranges, words = struct.unpack_from("<QQHHHH", head)
+        size = 32 + 8 * ranges + 16 * words
+        if found != position or size > self.ring_size:
+            return None
+        if flags & 1:
+            head = self.from_ring(position, size)
+            for (word,) in struct.iter_unpack("<Q", head[32 : 32 + 8 * ranges]):
+                size += (word >> 40) * 16
+            if size > self.ring_size:
+                return None
+        entry = self.from_ring(position, size)
+        return entry if hash64(*self.seed, entry[8:]) == checksum else None
+
+    def replay(self) -> int:
+        position = start = replay_from = self.sealed(Page)
+        entries = {}
+        while position - start < self.ring_size // Line:
+            entry = self.entry_at(position)
+            if entry is None:
+                break
+            entries[position] = entry
+            replay_from = max(start, position - struct.unpack_from("<H", entry, 16)[0])
+            position += -(-len(entry) // Line)
+        for at, entry in entries.items():
+            if at >= replay_from:
+                self.replay_entry(entry)
+        return len(entries)
+
+    def replay_entry(self, entry: bytes) -> None:
+        _, _, _, flags, range_count, word_count, indirect = struct.unpack_from("<QQHHHHQ", entry)
+        ranges = [
+            ((word & (1 << 40) - 1) << 4, (word >> 40) * 16)
+            for (word,) in struct.iter_unpack("<Q", entry[32 : 32 + 8 * range_count])
+        ]
+        pairs = entry[32 + 8 * range_count :][: 16 * word_count]
+        if flags == 2:
+            pairs = self.read(*ranges[0])
+            assert hash64(*self.seed, pairs) == indirect
+        else:
+            assert flags == 1
+            at = 32 + 8 * range_count + 16 * word_count
+            for place, size in ranges:
+                self.write(place, entry[at : at + size])
+                at += size
+        for place, word in struct.iter_unpack("<QQ", pairs):
+            self.write(place, word.to_bytes(8, "little"))
+
+    # section 6
+
+    def descriptor(self, page: int) -> Descriptor:
+        line = self.read(2**62 + page * 64, 64)
+        check, reserved = struct.unpack_from("<II", line, 24)
+        assert check == crc_update(0, line[:24] + bytes(8) + line[32:])
+        assert reserved == line[3] == 0
+        bitmap = int.from_bytes(line[32:], "little")
+        return Descriptor(*struct.unpack_from("<BBBxIIIQ", line), bitmap)
+
+    def use_run(self, place: int, size: int, kind: int, owner: int = 0) -> None:
+        page, rest = divmod(place - self.header, Page)
+        d = self.descriptor(page)
+        assert rest == 0 and page not in self.used_runs
+        assert (d.kind, d.page_count, d.owner) == (kind, -(-size // Page), owner)
+        self.used_runs.add(page)
+
+    def use_units(self, place: int, size: int, kind: int, block_class: int) -> None:
+        page = (place - self.header) // Page
+        if self.descriptor(page).kind == BODY:
+            page -= self.descriptor(page).page_count
+        d = self.descriptor(page)
+        assert (d.kind, d.block_class) == (kind, block_class)
+        unit = CLASSES[block_class][1]
+        first, rest = divmod(place - self.header - page * Page, unit)
+        bits = (1 << -(-size // unit)) - 1 << first
+        used = self.used_units.get(page, 0)
+        assert rest == 0 and d.bitmap & bits == bits and used & bits == 0
+        self.used_units[page] = used | bits
+
+    def check_block(self, page: int, d: Descriptor) -> None:
+        assert d.bitmap == self.used_units.get(page, 0)
+        assert d.page_count == (4 if CLASSES[d.block_class][1] == 64 else 1)
+        for i in range(1, d.page_count):
+            body = self.descriptor(page + i)
+            assert (body.kind, body.page_count) == (BODY, i)
+
+    def check_free_run(self, page: int, count: int) -> None:
+        inside = [self.descriptor(page + i) for i in range(1, count)]
+        if inside:
+            assert inside.pop() == Descriptor(FREE_TAIL, 0, 0, count - 1, 0, 0, 0, 0)
+        assert set(inside) <= {Descriptor(0, 0, 0, 0, 0, 0, 0, 0)}
+
+    def check_runs(self) -> dict[int, list[int]]:
+        """Every page below the frontier is accounted for; the free runs by bin."""
+        free: dict[int, list[int]] = {}
+        page, total, frontier = 1, 0, self.sealed(Page + 64)
+        while page < frontier:
+            d = self.descriptor(page)
+            if d.kind == FREE:
+                free.setdefault(bin_of(d.page_count), []).append(page)
+                total += d.page_count
+                self.check_free_run(page, d.page_count)
+            elif d.kind in (RECORDS, NODES):
+                self.check_block(page, d)
+            else:
+                assert page in self.used_runs
+            page += d.page_count
+        assert page == frontier
+        assert total == self.sealed(Page + 80)
+        return free
+
+    def check_bins(self, free: dict[int, list[int]]) -> None:
+        for index in range(112):
+            page, found = self.sealed(Page + 256 + index * 8), []
+            while page:
+                found.append(page)
+                page = self.descriptor(page).after
+            assert sorted(found) == free.get(index, [])
+            assert self.sealed(Page + 104 + index // 56 * 8) >> index % 56 & 1 == (found != [])
+
+    # section 7
+
+    def record(self, place: int) -> tuple[bytes, bytes]:
+        head = self.read(place, 24)
+        crc, flags, codec, namespace, _, key_size, value_size = struct.unpack("<IBBHQII", head)
+        assert flags in (0, 1) and codec == namespace == 0
+        flat = 24 + key_size + value_size
+        assert flags == (flat > Page and (value_size > Page or 40 + key_size <= Page))
+        body = self.read(place, 40 + key_size if flags else flat)
+        assert crc == crc32c(body[4:])
+        key, value = body[24 : 24 + key_size], body[24 + key_size :]
+        if len(body) > Page:
+            self.use_run(place, len(body), EXTENT, place)
+        else:
+            self.use_units(place, len(body), RECORDS, class_of(len(body)))
+            assert not any(self.read(place + len(body), -len(body) % 16))
+        if flags:
+            extent, value_crc, reserved = struct.unpack("<QII", value)
+            self.use_run(extent, value_size, EXTENT, place)
+            value = self.read(extent, value_size)
+            assert value_crc == crc32c(value) and reserved == 0
+        return key, value
+
+    # section 8
+
+    def leaves(self, reference: int, consumed: int = 0) -> Iterator[tuple[int, int]]:
+        """(place, depth) of every leaf below a reference."""
+        place, bits = (reference & (1 << 40) - 1) << 4, reference >> 46 & 15
+        if bits == 0:
+            self.use_run(place, Page, LEAF)
+            depth = reference >> 40 & 63
+            assert depth == self.descriptor((place - self.header) // Page).block_class
+            yield place, depth
+            return
+        if bits == 9:
+            self.use_run(place, Page, NODE)
+        else:
+            self.use_units(place, 8 << bits, NODES, 19 + bits)
+        before = None
+        for index in range(1 << bits):
+            word = self.sealed(place + index * 8)
+            if word != before:
+                yield from self.leaves(word, consumed + bits)
+            before = word
+
+    def look_up(self, key: bytes) -> int:
+        """Place of the record of a key that is there, by its hash."""
+        h = hash64(*self.seed, key)
+        word, consumed = self.sealed(Page + 192), 0
+        while bits := word >> 46 & 15:
+            node = (word & (1 << 40) - 1) << 4
+            word = self.sealed(node + ((h << consumed & M) >> 64 - bits) * 8)
+            consumed += bits
+        leaf, depth = (word & (1 << 40) - 1) << 4, word >> 40 & 63
+        tag = h >> 6 & 63 | ((h << (depth & ~3) & M) >> 56) << 6
+        home = h & 63
+        overflowed = self.sealed(leaf + home * 64 + 56) >> 55
+        buckets = [(home, 0), (home ^ (1 + (h >> 6 & 63) % 63), 1)]
+        for bucket, alternate in buckets[: 1 + overflowed]:
+            for slot in range(8):
+                word = self.sealed(leaf + bucket * 64 + slot * 8)
+                place = (word & (1 << 40) - 1) << 4
+                fits = word >> 40 & 0x7FFF == tag | alternate << 14
+                if place and fits and self.key_at(place) == key:
+                    return place
+        raise AssertionError(f"{key!r} is not where its hash says")
+
+    def key_at(self, place: int) -> bytes:
+        return self.read(place + 24, struct.unpack("<I", self.read(place + 16, 4))[0])
+
+    def pairs(self) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        top = self.sealed(Page + 192)
+        for leaf, _ in self.leaves(top) if top else ():
+            for slot in range(512):
+                place = (self.sealed(leaf + slot * 8) & (1 << 40) - 1) << 4
+                if place:
+                    key, value = self.record(place)
+                    assert key not in found and self.look_up(key) == place
+                    found[key] = value
+        assert self.sealed(Page + 200) == len(found)
+        assert self.sealed(Page + 208) == sum(len(k) + len(v) for k, v in found.items())
+        return found
+
+    # section 11
+
+    def limbo(self) -> list[bytes]:
+        """Values of what is retired but was pinned, newest first."""
+        count, page, values = self.sealed(Page + 96), self.sealed(Page + 88), []
+        while count:
+            place = self.header + page * Page
+            self.use_run(place, Page, LIMBO)
+            for index in range((count - 1) % 511, -1, -1):
+                values.append(self.record(self.sealed(place + 8 + index * 8) << 4)[1])
+                count -= 1
+            page = self.sealed(place)
+        assert page == 0
+        return values
+
+    def everything(self) -> dict[bytes, bytes]:
+        """All pairs of the pool; all of its space is accounted for."""
+        for at in range(0, Page, 8):
+            self.sealed(Page + at)
+        pairs = self.pairs()
+        self.limbo()
+        self.check_bins(self.check_runs())
+        return pairs
+
+
+SIZES = (0, 1, 7, 30, 90, 90, 200, 500, 990, 1300, 2100, 3000, 4000, 4096, 4097, 9000, 30_000)
+
+
+def fill(db: pmkv.Store, seed: int, count: int) -> None:
+    """Puts, overwrites and deletes, alone and in batches."""
+    rng = random.Random(seed)
+    keys = [rng.randbytes(rng.choice((0, 3, 8, 16, 17, 40, 300))) for _ in range(count)]
+    db.put_many((key, rng.randbytes(rng.choice(SIZES[:9]))) for key in keys)
+    for key in rng.sample(keys, count // 6):
+        db[key] = rng.randbytes(rng.choice(SIZES))
+    for key in rng.sample(keys, count // 6):
+        db.delete(key)
+    db[b"long" * 1500] = b"its body is larger than a page"
+    db[b"long" * 1501] = rng.randbytes(5000)
+
+
+def test_a_reader_written_from_the_document_reads_what_pmkv_reads(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        fill(db, 1, 4000)
+        wanted = dict(db)
+        assert db.check() == []
+    assert Reader(pool_path.read_bytes()).everything() == wanted
+
+
+def test_the_reader_accounts_for_what_views_keep_in_limbo(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        db.put_many((b"%d" % i, b"old %d" % i) for i in range(600))
+        views = [db.view(b"%d" % i) for i in range(600)]
+        for i in range(600):
+            db[b"%d" % i] = b"new"
+        wanted = dict(db)
+        reader = Reader(pool_path.read_bytes())
+        del views
+    assert reader.everything() == wanted
+    reader.used_units, reader.used_runs = {}, set()
+    assert set(reader.limbo()) == {b"old %d" % i for i in range(600)}
+
+
+def test_the_reader_replays_commits_that_never_reached_their_places(pool_path: Path) -> None:
+    with pmkv.open(pool_path, persistence="page") as db:
+        fill(db, 2, 1500)
+        db.sync()
+        before = pool_path.read_bytes()
+        rng = random.Random(3)
+        for i in range(200):  # small enough for entries to carry them
+            db[b"after %d" % i] = rng.randbytes(rng.choice((0, 20, 700, 2000)))
+        db.delete_many(b"after %d" % i for i in range(0, 200, 3))
+        wanted = dict(db)
+        after = pool_path.read_bytes()
+    header = struct.unpack_from("<Q", before, 72)[0]
+    ring, ring_size = struct.unpack_from("<QQ", before, 80)
+    assert ring + ring_size < header
+    crashed = bytearray(before + bytes(len(after) - len(before)))
+    crashed[ring : ring + ring_size] = after[ring : ring + ring_size]
+    reader = Reader(bytes(crashed))
+    assert reader.replayed == 201
+    assert reader.everything() == wanted
+
+
+def test_the_reader_replays_an_entry_that_was_too_large_for_the_ring(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        db.put_many((b"%06d" % i, b"v") for i in range(26_000))
+        wanted, position = dict(db), db.stat()["commit"] - 1  # such an entry takes one line
+    crashed = bytearray(pool_path.read_bytes())
+    crashed[Page : Page + 8] = seal(position).to_bytes(8, "little")  # as if its checkpoint was lost
+    reader = Reader(bytes(crashed))
+    assert reader.replayed == 1
+    assert reader.everything() == wanted
+
+
+def test_the_functions_of_the_document_are_those_of_the_code() -> None:
+    assert crc32c(b"123456789") == _layout.crc32c(b"123456789") == 0xE3069283
+    rng = random.Random(4)
+    for size in (*range(50), 1000):
+        data = rng.randbytes(size)
+        seeds = rng.getrandbits(64), rng.getrandbits(64)
+        assert hash64(*seeds, data) == _layout.hash64(*seeds, data)
+        assert crc32c(data) == _layout.crc32c(data)
+    for _ in range(1000):
+        payload = rng.getrandbits(56)
+        assert seal(payload) == _layout.seal(payload)
+
+
+if __name__ == "__main__":
+    text = MARK.sub(
+        lambda m: f"<!-- table: {m[1]} -->\n{EXPECTED.get(m[1], m[2])}<!-- end -->\n",
+        DOCUMENT.read_text(),
+    )
+    DOCUMENT.write_text(text)
