@@ -66,8 +66,14 @@ static inline uint32_t pmkv_crc_u8(uint32_t crc, uint8_t byte)
 static inline uint32_t pmkv_crc_update(uint32_t crc, const void *data, size_t n)
 {
     const unsigned char *at = (const unsigned char *)data;
+    uint64_t word;
+    if (__builtin_expect(pmkv_crc_by_instruction, 1)) {
+        size_t words = n & ~(size_t)7;
+        crc = pmkv_arch_crc32c_words(crc, at, words);
+        at += words;
+        n -= words;
+    }
     for (; n >= 8; at += 8, n -= 8) {
-        uint64_t word;
         memcpy(&word, at, 8);
         crc = pmkv_crc_u64(crc, word);
     }

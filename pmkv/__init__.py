@@ -1,5 +1,7 @@
 """pmkv: an embedded key-value database on direct-access persistent memory.
 
+A store is a mapping of bytes to bytes:
+
     import pmkv
 
     with pmkv.open("app.pmkv") as db:
@@ -22,8 +24,9 @@ from pmkv._errors import (
     ReadonlyError,
     VersionMismatchError,
 )
-from pmkv._handle import Info, Memory, Stat, Store
+from pmkv._handle import Store
 from pmkv._open import open
+from pmkv._types import Info, Memory, Stat
 from pmkv._version import __version__
 
 error = Error

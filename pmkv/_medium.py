@@ -36,14 +36,11 @@ class Medium(NamedTuple):
 
 
 def _file_system_type(fd: int) -> int:
-    class Statfs(ctypes.Structure):
-        _fields_ = (("f_type", ctypes.c_long), ("rest", ctypes.c_long * 31))
-
-    found = Statfs()
+    found = (ctypes.c_long * 32)()  # struct statfs, of which the first word is the type
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.fstatfs(fd, ctypes.byref(found)) != 0:
         return 0
-    return int(found.f_type) & 0xFFFFFFFF
+    return int(found[0]) & 0xFFFFFFFF
 
 
 def _caches_survive_power_loss() -> bool:

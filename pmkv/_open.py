@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import ctypes
 import errno
 import fcntl
@@ -228,9 +229,17 @@ def _open_file(
     return fd
 
 
-def _reopen(path: str, flag: str, options: dict[str, Any]) -> Store:
+def _reopen(path: str, flag: Literal["r", "w"], options: dict[str, Any]) -> Store:
     """What unpickling does: the other side opens the pool itself, and needs its lock."""
-    return open(path, flag, **options)  # type: ignore[arg-type]
+    return open(path, flag, **options)
+
+
+def _reduced(store: Store) -> tuple[Any, ...]:
+    """What is pickled of a store: path and options."""
+    return _reopen, (store.path, "r" if store._flag == "r" else "w", store._options_given)
+
+
+copyreg.pickle(Store, _reduced)
 
 
 def _forget_in_child() -> None:
@@ -242,7 +251,16 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-def open(  # noqa: A001 - the name is the contract, as in dbm
+def _contradiction(stored: int, keys: str, ordered: bool) -> str:
+    """What the pool's options say against those that were asked for, if anything."""
+    if keys is not _UNSET and (keys == "str") != bool(stored & _KEYS_STR):
+        return f"its keys are {'str' if stored & _KEYS_STR else 'bytes'}, not {keys}"
+    if ordered is not _UNSET and ordered == bool(stored & _UNORDERED):
+        return f"it was made with ordered={not ordered}"
+    return ""
+
+
+def open(
     path: str | os.PathLike[str],
     flag: Literal["r", "w", "c", "n"] = "c",
     mode: int = 0o666,
@@ -305,11 +323,11 @@ def open(  # noqa: A001 - the name is the contract, as in dbm
             2 if verify == "all" else int(verify),
         )
         store._attach(medium.device_size or os.fstat(fd).st_size)
-        stored = store._options()
-        if keys is not _UNSET and (keys == "str") != bool(stored & _KEYS_STR):
-            raise Error(f"{path}: its keys are {'str' if stored & _KEYS_STR else 'bytes'}, not {keys}")
-        if ordered is not _UNSET and ordered == bool(stored & _UNORDERED):
-            raise Error(f"{path}: it was made with ordered={not ordered}")
-    store._adopt(fd, flag, medium, {"max_size": limit, "persistence": persistence, "verify": verify})
+        contradiction = _contradiction(store._options(), keys, ordered)
+        if contradiction:
+            store._close()
+            raise Error(f"{path}: {contradiction}")
+    given = {"max_size": limit, "persistence": persistence, "verify": verify}
+    store._adopt(fd, flag, medium, given)
     _open_stores[id(store)] = store
     return store

@@ -46,7 +46,7 @@ def larger_than_the_ring(sim: Simulator, rng: random.Random, rounds: int) -> Non
 
 
 def retried(sim: Simulator, rng: random.Random, rounds: int) -> None:
-    """Puts of few keys whose entries span lines and sectors; each is retried with a byte changed."""
+    """Puts of few keys whose entries span lines and sectors; each again with a byte changed."""
     for _ in range(rounds):
         sim.put(b"k%d" % rng.randrange(4), rng.randbytes(rng.choice((100, 700, 1200))))
 

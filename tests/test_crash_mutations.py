@@ -26,7 +26,8 @@ ORDERING = [site for site, kind in SITE_TYPES.items() if kind in "FBS"]
 
 # These decide about the last entry of a crashed ring; the others about damage to a quiet pool.
 CHECKS_OF_CRASHES = ["CHECK_ENTRY", "CHECK_POSITION"]
-CHECKS_OF_DAMAGE = [s for s, kind in SITE_TYPES.items() if kind == "C" and s not in CHECKS_OF_CRASHES]
+ALL_CHECKS = [site for site, kind in SITE_TYPES.items() if kind == "C"]
+CHECKS_OF_DAMAGE = [site for site in ALL_CHECKS if site not in CHECKS_OF_CRASHES]
 
 
 def is_found(site: str) -> bool:

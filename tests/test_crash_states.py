@@ -1,4 +1,4 @@
-"""No power cut loses what was acknowledged, or leaves anything but that and the operation in flight.
+"""No power cut loses what was acknowledged, or leaves more than the operation in flight besides.
 
 Every state that a crash could leave is laid out, recovered by the code that opens pools,
 accounted for page by page and granule by granule, and compared with a model (design: R1 to R5).

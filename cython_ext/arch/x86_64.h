@@ -76,6 +76,42 @@ static inline void pmkv_arch_stream(void *to, const void *from, size_t n)
         _mm_stream_si128(out, _mm_loadu_si128((const __m128i *)in));
 }
 
+/* Which of eight words equal `wanted` under a mask that lies in their upper halves: a bit each. */
+static inline unsigned pmkv_arch_match8(const uint64_t *words, uint64_t wanted, uint64_t mask)
+{
+    const __m128i want = _mm_set1_epi32((int)(wanted >> 32)), care = _mm_set1_epi32((int)(mask >> 32));
+    const __m128 *in = (const __m128 *)words;
+    __m128i low = _mm_castps_si128(_mm_shuffle_ps(in[0], in[1], 0xdd)); /* the upper halves of four */
+    __m128i high = _mm_castps_si128(_mm_shuffle_ps(in[2], in[3], 0xdd));
+    low = _mm_cmpeq_epi32(_mm_and_si128(_mm_xor_si128(low, want), care), _mm_setzero_si128());
+    high = _mm_cmpeq_epi32(_mm_and_si128(_mm_xor_si128(high, want), care), _mm_setzero_si128());
+    low = _mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128());
+    return (unsigned)_mm_movemask_epi8(low);
+}
+#define PMKV_HAVE_MATCH8 1
+
+/* n bytes, a multiple of 8: the state stays 64 bits wide, so the chain is the instruction alone. */
+static inline uint32_t pmkv_arch_crc32c_words(uint32_t crc, const unsigned char *at, size_t n)
+{
+    uint64_t wide = crc, word;
+    for (; n >= 32; at += 32, n -= 32) {
+        memcpy(&word, at, 8);
+        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+        memcpy(&word, at + 8, 8);
+        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+        memcpy(&word, at + 16, 8);
+        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+        memcpy(&word, at + 24, 8);
+        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+    }
+    for (; n > 0; at += 8, n -= 8) {
+        memcpy(&word, at, 8);
+        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+    }
+    return (uint32_t)wide;
+}
+#define PMKV_HAVE_CRC32C_WORDS 1
+
 static inline uint32_t pmkv_arch_crc32c_u64(uint32_t crc, uint64_t word)
 {
     uint64_t wide = crc;

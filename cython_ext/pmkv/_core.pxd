@@ -200,6 +200,7 @@ cdef extern from "persist.h" nogil:
     int pmkv_sync_all(const pmkv_medium* m, int site)
     int pmkv_write_synced(const pmkv_medium* m, u64 place, const void* src, size_t n, int site)
     bint pmkv_check(const pmkv_medium* m, int site, bint ok)
+    unsigned pmkv_arch_match8(const u64* words, u64 wanted, u64 mask)
     int pmkv_arch_flush_op()
     const char* pmkv_arch_flush_name(int op)
     unsigned pmkv_arch_line_size()

@@ -36,6 +36,9 @@ cdef enum:
     WINDOW_STEP = 4
     PATH_ROOT = -1
 
+cdef extern from *:
+    int __builtin_ctz(unsigned) nogil
+
 cdef struct Step:
     u64 node                      # place
     u64 bits
@@ -146,26 +149,25 @@ cdef void mapping_prefetch_bucket(const Pool* p, const Probe* probe) noexcept no
 cdef void mapping_prefetch_record(const Pool* p, const Probe* probe) noexcept nogil:
     """Prefetches the record behind the first slot of the home bucket that has the tag."""
     cdef const u64* bucket
-    cdef const char* record
-    cdef int slot
+    cdef unsigned same
     if probe.leaf == 0:
         return
     bucket = <const u64*>pmkv_at(&p.m, slot_place(probe.leaf, probe.home, 0))
-    for slot in range(BUCKET_SLOTS):
-        if (bucket[slot] & (SLOT_TAG_MASK | SLOT_ALTERNATE)) == probe.tag and bucket[slot] & GRANULE_MASK:
-            record = <const char*>pmkv_at(&p.m, place_of(bucket[slot]))
-            pmkv_prefetch(record)
-            pmkv_prefetch(record + LINE_SIZE)
-            pmkv_prefetch(record + 2 * LINE_SIZE)
-            return
+    same = pmkv_arch_match8(bucket, probe.tag, SLOT_TAG_MASK | SLOT_ALTERNATE)
+    if same:
+        prefetch_record_lines(<const char*>pmkv_at(&p.m, place_of(bucket[__builtin_ctz(same)])))
+
+
+cdef inline void prefetch_record_lines(const char* record) noexcept nogil:
+    """The lines of a small record miss together, not one after the other."""
+    pmkv_prefetch(record)
+    pmkv_prefetch(record + LINE_SIZE)
+    pmkv_prefetch(record + 2 * LINE_SIZE)
 
 
 cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_size, Record* r) noexcept nogil:
-    cdef const char* record = <const char*>pmkv_at(&p.m, place_of(word))
     cdef int status
-    pmkv_prefetch(record)         # the lines of a small record miss together, not one after the other
-    pmkv_prefetch(record + LINE_SIZE)
-    pmkv_prefetch(record + 2 * LINE_SIZE)
+    prefetch_record_lines(<const char*>pmkv_at(&p.m, place_of(word)))
     if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word)):
         return corrupted(p, PMKV_CHECK_SEAL, place)
     status = record_parse(p, place_of(word), r)
@@ -180,23 +182,26 @@ cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_
 cdef inline int match_bucket(Pool* p, Txn* t, Probe* probe, u64 bucket, u64 wanted, const char* key, u64 key_size,
                              Record* r) noexcept nogil:
     """Tries the slots that have the tag.  Which ones is computed without a branch: it is random."""
-    cdef u64 place = slot_place(probe.leaf, bucket, 0)
+    cdef u64 place = slot_place(probe.leaf, bucket, 0), word
     cdef u64 words[8]
-    cdef unsigned same = 0
+    cdef unsigned same
     cdef int slot, status
-    for slot in range(BUCKET_SLOTS):
-        words[slot] = word_at(p, t, place + slot * 8)
-    for slot in range(BUCKET_SLOTS):
-        same |= <unsigned>(((words[slot] ^ wanted) & (SLOT_TAG_MASK | SLOT_ALTERNATE)) == 0) << slot
+    if t == NULL:
+        same = pmkv_arch_match8(<const u64*>pmkv_at(&p.m, place), wanted, SLOT_TAG_MASK | SLOT_ALTERNATE)
+    else:
+        for slot in range(BUCKET_SLOTS):
+            words[slot] = txn_read(t, place + slot * 8)
+        same = pmkv_arch_match8(words, wanted, SLOT_TAG_MASK | SLOT_ALTERNATE)
     while same:
         slot = __builtin_ctz(same)
         same &= same - 1
-        if words[slot] & GRANULE_MASK == 0:
+        word = word_at(p, t, place + slot * 8)
+        if word & GRANULE_MASK == 0:
             continue
-        status = try_slot(p, place + slot * 8, words[slot], key, key_size, r)
+        status = try_slot(p, place + slot * 8, word, key, key_size, r)
         if status != PMKV_NOT_FOUND:
             probe.slot = place + slot * 8
-            probe.slot_word = words[slot]
+            probe.slot_word = word
             return status
     return PMKV_NOT_FOUND
 
@@ -211,10 +216,6 @@ cdef int bucket_is_sealed(Pool* p, Txn* t, u64 leaf, u64 bucket) noexcept nogil:
     if pmkv_check(&p.m, PMKV_CHECK_SEAL, wrong == 0):
         return PMKV_OK
     return corrupted(p, PMKV_CHECK_SEAL, place)
-
-
-cdef extern from *:
-    int __builtin_ctz(unsigned) nogil
 
 
 cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:

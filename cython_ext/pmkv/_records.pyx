@@ -27,12 +27,17 @@ cdef enum:
     HEADER = sizeof(pmkv_record)
     REFERENCE = sizeof(pmkv_extent_reference)
     PAGE = 4096
+    SHORT = 3 * 1024              # three streams do not pay below
     PART = 8 * 3072               # a multiple of what crc32c_long.h takes at once, in half a first cache
     OWNER_WORD = 2
 
 
 cdef uint32_t crc32c(const void* data, u64 size) noexcept nogil:
     return ~pmkv_crc_update_long(~<uint32_t>0, data, size)
+
+
+cdef inline uint32_t crc32c_short(const void* data, u64 size) noexcept nogil:
+    return ~pmkv_crc_update(~<uint32_t>0, data, size)
 
 
 # ---- reading ---------------------------------------------------------------------------
@@ -70,7 +75,10 @@ cdef int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
 
 cdef bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
     cdef const pmkv_record* header = <const pmkv_record*>pmkv_at(&p.m, r.place)
-    return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c(<const char*>header + 4, r.body_size - 4))
+    cdef const char* covered = <const char*>header + 4
+    if r.body_size <= SHORT:
+        return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c_short(covered, r.body_size - 4))
+    return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c(covered, r.body_size - 4))
 
 
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil:

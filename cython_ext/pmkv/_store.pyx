@@ -13,6 +13,7 @@ Threads
      is dropped meanwhile is dropped when it is done.
   3. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
+from cython cimport final
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
@@ -64,7 +65,9 @@ cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
     LEAST_PAGES = 64
     SLICE = 64                    # keys of a commit that is sure to fit the ring
-    BATCH = 64                    # keys of a get_many whose misses overlap
+    LAG = 12                      # keys between two steps of get_many's pipeline
+    RING = 64                     # at least 3 * LAG of them are under way
+    TURN = 4096                   # keys after which it lets other threads run
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 cdef enum VerifyMode:
@@ -158,6 +161,7 @@ def human(size):
 
 # ---- views ------------------------------------------------------------------------------------
 
+@final
 cdef class _View:
     """Exports a value where it lies, and pins its record for as long as anyone holds it."""
     cdef Core store
@@ -180,6 +184,7 @@ cdef enum Shows:
     SHOW_KEYS, SHOW_VALUES, SHOW_ITEMS
 
 
+@final
 cdef class _Iterator:
     """Walks the mapping leaf by leaf.  A key put or deleted meanwhile is an error, as for a dict."""
     cdef Core store
@@ -292,6 +297,7 @@ cdef class Core:
         self.pool.max_pages = 0 if max_size is None else <u64>max_size
         self.verify = <VerifyMode>verify
 
+    @final
     cdef int set_limits(self, u64 max_size) except -1:
         """Sizes in bytes become pages, now that the geometry is known."""
         cdef u64 sections
@@ -302,6 +308,7 @@ cdef class Core:
         self.pool.max_pages = self.pages_within(self.pool.max_pages) if self.pool.max_pages else <u64>1 << 32
         return 0
 
+    @final
     cdef u64 pages_within(self, u64 size) noexcept:
         """How many pages a file of at most `size` bytes may have."""
         cdef u64 pages = size // PAGE_SIZE
@@ -366,11 +373,13 @@ cdef class Core:
 
     # -- states and errors --
 
+    @final
     cdef int need_open(self) except -1:
         if not self.usable:
             raise ClosedError(f"{self.path}: {self.unusable_because}")
         return 0
 
+    @final
     cdef int fail(self, int status) except -1:
         """Raises the exception of a status."""
         cdef int code = self.pool.fault.os_error
@@ -407,6 +416,7 @@ cdef class Core:
         raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
                              f"{where}; check() lists all damage")
 
+    @final
     cdef int need_whole_body(self, const Record* r) except -1:
         if self.verify and not record_body_is_whole(&self.pool, r):
             self.pool.fault.site, self.pool.fault.place = PMKV_CHECK_RECORD, r.place
@@ -415,11 +425,13 @@ cdef class Core:
 
     # -- reading --
 
+    @final
     cdef object key_of(self, const Record* r):
         if self.keys_are_str:
             return r.key[:r.key_size].decode()
         return PyBytes_FromStringAndSize(r.key, r.key_size)
 
+    @final
     cdef object value_of(self, const Record* r):
         """The value as bytes: one copy, its checksum tested."""
         self.need_whole_body(r)
@@ -427,6 +439,7 @@ cdef class Core:
             return PyBytes_FromStringAndSize(r.value, r.value_size)
         return self.large_value_of(r)
 
+    @final
     cdef object large_value_of(self, const Record* r):
         cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
         cdef char* out = PyBytes_AS_STRING(value)
@@ -448,6 +461,7 @@ cdef class Core:
             self.fail(PMKV_CORRUPTED)
         return value
 
+    @final
     cdef inline int look_up(self, object key, Record* r) except -100:
         """OK or NOT_FOUND."""
         cdef Bytes k
@@ -522,54 +536,65 @@ cdef class Core:
     def get_many(self, keys, default=None):
         """The values of the keys, in their order, `default` for a missing one.
 
-        The misses of 64 keys overlap, so this is several times as fast as as many get().
+        The misses of neighbouring keys overlap, so this is several times as fast as as many get().
         """
         cdef list wanted = list_of(keys, "get_many")
         cdef Py_ssize_t n = PyList_GET_SIZE(wanted), first
         cdef list found = [default] * n
         self.need_open()
-        for first in range(0, n, BATCH):
-            self.get_batch(wanted, found, first, min(first + BATCH, n))
-            if first % (BATCH * 64) == 0 and first:
+        for first in range(0, n, TURN):
+            if first:
                 with nogil:       # let other threads run, and Ctrl-C through
                     pass
                 PyErr_CheckSignals()
                 self.need_open()
+            self.get_turn(wanted, found, first, min(first + TURN, n))
         return found
 
-    cdef int get_batch(self, list wanted, list found, Py_ssize_t first, Py_ssize_t end) except -1:
-        """A batch in rounds, so that its misses overlap: keys, then buckets, then records, then values."""
-        cdef Probe probes[BATCH]
-        cdef Bytes keys[BATCH]
+    @final
+    cdef int get_turn(self, list wanted, list found, Py_ssize_t first, Py_ssize_t end) except -1:
+        """A pipeline of four steps: key objects, buckets, records, values.
+
+        Each step fetches what the next will read, LAG keys later, so that a dozen misses are
+        always under way while the processor works.
+        """
+        cdef Probe probes[RING]
+        cdef Bytes keys[RING]
         cdef Record r
-        cdef Py_ssize_t i, held = 0, n = end - first
+        cdef Py_ssize_t i, located = first, done = first
         cdef u64 before = pmkv_atomic_load(&self.pool.apply_sequence)
-        cdef int status
-        for i in range(n):        # the key objects themselves are misses, too
-            pmkv_prefetch(PyList_GET_ITEM(wanted, first + i))
-            pmkv_prefetch(<char*>PyList_GET_ITEM(wanted, first + i) + 47)
+        cdef int at, status
         try:
-            for i in range(n):
-                read_bytes(<object>PyList_GET_ITEM(wanted, first + i), &keys[i], True)
-                held = i + 1
-                status = mapping_locate(&self.pool, NULL, MAPPING, mapping_hash(&self.pool, keys[i].data, keys[i].size),
-                                        &probes[i])
-                if status != PMKV_OK:
-                    self.fail(status)
-                mapping_prefetch_bucket(&self.pool, &probes[i])
-            for i in range(n):
-                mapping_prefetch_record(&self.pool, &probes[i])
-            for i in range(n):
-                status = mapping_match(&self.pool, NULL, &probes[i], keys[i].data, keys[i].size, &r)
-                if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
-                    status = mapping_get(&self.pool, MAPPING, keys[i].data, keys[i].size, &r)
-                if status == PMKV_OK:
-                    found[first + i] = self.value_of(&r)
-                elif status < 0:
-                    self.fail(status)
+            for i in range(first, end + 3 * LAG):
+                if i < end:
+                    pmkv_prefetch(PyList_GET_ITEM(wanted, i))
+                    pmkv_prefetch(<char*>PyList_GET_ITEM(wanted, i) + 47)
+                if first <= i - LAG < end:
+                    at = located % RING
+                    read_bytes(<object>PyList_GET_ITEM(wanted, located), &keys[at], True)
+                    located += 1
+                    status = mapping_locate(&self.pool, NULL, MAPPING,
+                                            mapping_hash(&self.pool, keys[at].data, keys[at].size), &probes[at])
+                    if status != PMKV_OK:
+                        self.fail(status)
+                    mapping_prefetch_bucket(&self.pool, &probes[at])
+                if first <= i - 2 * LAG < end:
+                    mapping_prefetch_record(&self.pool, &probes[(i - 2 * LAG) % RING])
+                if i >= first + 3 * LAG:
+                    at = done % RING
+                    status = mapping_match(&self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
+                    if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
+                        status = mapping_get(&self.pool, MAPPING, keys[at].data, keys[at].size, &r)
+                    if status == PMKV_OK:
+                        found[done] = self.value_of(&r)
+                    elif status < 0:
+                        self.fail(status)
+                    release(&keys[at])
+                    done += 1
         finally:
-            for i in range(held):
-                release(&keys[i])
+            while done < located:
+                release(&keys[done % RING])
+                done += 1
         return 0
 
     # -- iterating --
@@ -592,6 +617,7 @@ cdef class Core:
 
     # -- writing --
 
+    @final
     cdef int begin(self, bint quick) except -1:
         """Becomes the writer and begins a transaction; a quick one keeps the GIL until end()."""
         if not self.usable:
@@ -606,18 +632,21 @@ cdef class Core:
         txn_begin(&self.txn)
         return 0
 
+    @final
     cdef void take_lock(self) noexcept:
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
         self.writing = True
 
+    @final
     cdef void give_lock(self) noexcept:
         self.writing = False
         while self.dropped:
             pins_drop(&self.pins, self.dropped.pop())
         PyThread_release_lock(self.lock)
 
+    @final
     cdef int wait_for_writer(self) except -1:
         """Until no write runs without the GIL; until this thread releases it, none begins."""
         while self.writing:
@@ -625,12 +654,14 @@ cdef class Core:
             self.give_lock()
         return self.need_open()
 
+    @final
     cdef void unpin(self, u64 place) noexcept:
         if self.writing:
             self.dropped.append(place)
         else:
             pins_drop(&self.pins, place)
 
+    @final
     cdef int end(self, int status) except -1:
         """Lets the next writer in; raises what the transaction ended with."""
         if self.writing:
@@ -639,18 +670,21 @@ cdef class Core:
             self.fail(status)
         return 0
 
+    @final
     cdef int abandon(self) except -1:
         txn_abort(&self.txn)
         if self.writing:
             self.give_lock()
         return 0
 
+    @final
     cdef inline bint may_wait(self, u64 size) noexcept:
         """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
         if size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE or not self.usable:
             return True
         return (pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK) + PAGES_NEAR > self.pool.file_pages
 
+    @final
     cdef int commit(self, int status) noexcept:
         """Ends a transaction whose steps gave `status`: commits it, or forgets it."""
         if status != PMKV_OK:
@@ -662,6 +696,7 @@ cdef class Core:
             status = space_commit(&self.txn, &self.pins)
         return status
 
+    @final
     cdef int store(self, object key, object value, PutMode mode) except -100:
         """OK, EXISTS or NOT_FOUND."""
         cdef Bytes v
@@ -698,6 +733,7 @@ cdef class Core:
             release(&v)
         return status
 
+    @final
     cdef int erase(self, object key) except -100:
         """OK or NOT_FOUND."""
         cdef Bytes k
@@ -736,6 +772,7 @@ cdef class Core:
         """Deletes the key; whether it was there."""
         return self.erase(key) == PMKV_OK
 
+    @final
     cdef object exchange(self, object key, object value, object default):
         """Stores `value` (MISSING: deletes) in one commit; the value that was there, or `default`."""
         cdef Bytes k
@@ -912,16 +949,19 @@ cdef class Core:
         self.end(status)
         return batch.count
 
+    @final
     cdef int put_batch(self, _Batch batch) noexcept:
         cdef int status
         with nogil:
             status = transaction_put_all(&self.txn, &self.pins, NAMESPACE, batch.items, batch.count)
         return self.commit(status)
 
+    @final
     cdef bint drain_for_room(self) noexcept:
         txn_begin(&self.txn)
         return self.drain()
 
+    @final
     cdef int delete_batch(self, _Batch batch, u64 first, u64 count, u64* deleted) noexcept:
         cdef int status
         with nogil:
@@ -967,6 +1007,7 @@ cdef class Core:
         txn_abort(&self.txn)
         self.end(status)
 
+    @final
     cdef bint drain(self) noexcept:
         """Frees what was retired while views showed it and none does now; False if that is nothing.
 
@@ -1116,6 +1157,7 @@ cdef str place_text(u64 place):
     return f"place {place:#x}"
 
 
+@final
 cdef class _Batch:
     """Keys and values of a batch: pointers into the caller's objects, which it keeps alive."""
     cdef Item* items

@@ -1,0 +1,130 @@
+"""Arrows point down: every file knows only the floors below it (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+C = ROOT / "cython_ext"
+
+# Each may use what stands before it; modules of one row do not use one another.
+HEADERS = [
+    ["arch/x86_64.h", "arch/aarch64.h", "arch/generic.h"],
+    ["arch/arch.h"],
+    ["layout.h", "status.h", "atomics.h", "hash.h", "checksum.h"],
+    ["crc32c_long.h", "persist.h"],
+]
+MODULES = [
+    ["_core"],  # L0, with the headers
+    ["_layout"],
+    ["_pool"],  # L1
+    ["_redo"],
+    ["_pages"],  # L2
+    ["_blocks"],
+    ["_records"],  # L3
+    ["_mapping"],
+    ["_space"],  # L4
+    ["_transaction"],
+    ["_recovery", "_check"],  # L5
+    ["_store", "_simulator"],  # L6, and the instrument beside it
+]
+PACKAGE = [
+    ["_errors", "_types", "_version"],
+    ["_store"],
+    ["_medium"],
+    ["_handle"],
+    ["_open"],
+    ["__init__"],
+]
+SEEN_BY_PYTHON = {"_layout", "_store", "_simulator"}
+
+# Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
+WRITERS = {"persist.h", "pmkv/_pool.pyx", "pmkv/_simulator.pyx"}
+
+CIMPORT = re.compile(r"^\s*(?:from|cimport)\s+pmkv\.(\w+)(?=\s+cimport|\s*$)", re.M)
+IMPORT = re.compile(r"^\s*from pmkv(?:\.(\w+))? import (.+)", re.M)
+INCLUDE = re.compile(r'^\s*#include "(?:\.\./)*([\w./]+)"', re.M)
+FUNCTION = re.compile(r"^[ ]*cp?def\s[^=\n]*?\w+\((?:[^()]|\([^()]*\))*\)[^\n]*", re.M)
+PYTHON = re.compile(r"^\s*(?:def|class|cdef class|cpdef|import|from \S+ import)\b.*", re.M)
+INSTRUCTION = re.compile(r"\b_mm\d*_\w+|\w*intrin\.h|cpuid|arm_\w+\.h|__builtin_ia32|asm\b.*")
+BARRIER = '__asm__ __volatile__("" ::: "memory")'  # stops the compiler, emits nothing
+WRITE = re.compile(
+    r"mem(?:cpy|move|set)\(\s*(?:<[^>]*>|\([^)]*\*\))?\s*(?:pmkv_at\(|[\w.>-]+\bm(?:\.|->)(?:data|descriptors)\b)"
+    r"|pmkv_at\([^\n=]*\)\)?\[[^\]]*\]\s*[-+|&^]?=(?!=)"
+)
+
+
+def floors(rows: list[list[str]]) -> dict[str, int]:
+    return {name: floor for floor, row in enumerate(rows) for name in row}
+
+
+def sources(*patterns: str) -> list[Path]:
+    return sorted(path for pattern in patterns for path in C.glob(pattern))
+
+
+def below(floor_of: dict[str, int], user: str, used: str) -> bool:
+    return floor_of[used] < floor_of[user]
+
+
+CORE = [path for path in sources("pmkv/*.pyx", "pmkv/*.pxd") if path.stem not in SEEN_BY_PYTHON]
+
+
+def test_every_file_has_a_floor() -> None:
+    assert {path.stem for path in sources("pmkv/*.p[yx][xd]")} == set(floors(MODULES))
+    assert {str(path.relative_to(C)) for path in sources("**/*.h")} == set(floors(HEADERS))
+    assert {path.stem for path in ROOT.glob("pmkv/*.py")} == set(floors(PACKAGE)) - {"_store"}
+
+
+@pytest.mark.parametrize("path", sources("**/*.h"), ids=lambda path: path.name)
+def test_a_header_includes_only_headers_below_it(path: Path) -> None:
+    user = str(path.relative_to(C))
+    for found in INCLUDE.findall(path.read_text()):
+        used = found if (C / found).exists() else f"{path.parent.name}/{found}"
+        assert below(floors(HEADERS), user, used), f"{user} includes {used}"
+
+
+@pytest.mark.parametrize("path", sources("pmkv/*.p[yx][xd]"), ids=lambda path: path.name)
+def test_a_module_uses_only_modules_below_it(path: Path) -> None:
+    for used in CIMPORT.findall(path.read_text()):
+        assert used == path.stem or below(floors(MODULES), path.stem, used), used
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("pmkv/*.py*")), ids=lambda path: path.name)
+def test_the_package_imports_only_what_is_below(path: Path) -> None:
+    if path.suffix not in (".py", ".pyi") or path.stem in ("_layout", "_simulator"):
+        return
+    for module, names in IMPORT.findall(path.read_text()):
+        for used in [module] if module else re.findall(r"\w+", names):
+            assert below(floors(PACKAGE), path.stem, used), used
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+def test_below_the_store_nothing_is_python(path: Path) -> None:
+    text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.S)
+    assert not PYTHON.findall(text)
+    for signature in FUNCTION.findall(text):
+        assert "noexcept nogil" in signature, signature
+
+
+def test_the_functions_below_the_store_are_found() -> None:
+    assert sum(len(FUNCTION.findall(path.read_text())) for path in CORE) > 200
+
+
+def test_the_store_raises_the_errors_and_imports_nothing_else_of_the_package() -> None:
+    for path in sources("pmkv/*.pyx"):
+        wanted = {"_errors"} if path.stem == "_store" else set()
+        assert {module for module, _ in IMPORT.findall(path.read_text())} == wanted, path.name
+
+
+def test_instructions_of_a_processor_are_named_in_arch_only() -> None:
+    for path in sources("*.h", "pmkv/*.p[yx][xd]"):
+        found = INSTRUCTION.search(path.read_text().replace(BARRIER, ""))
+        assert not found, f"{path.name}: {found[0]}"
+
+
+def test_only_these_files_write_to_a_pool() -> None:
+    paths = sources("**/*.h", "pmkv/*.p[yx][xd]")
+    assert {str(p.relative_to(C)) for p in paths if WRITE.search(p.read_text())} == WRITERS
