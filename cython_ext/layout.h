@@ -11,7 +11,8 @@
  *       pages (bit 62 clear) or of its descriptors (bit 62 set), never a
  *       pointer.  Place 0 is inside superblock A, so 0 means "none".
  *   F3. Words that change while the pool is in use change only as whole,
- *       aligned 8-byte words, and only through the redo ring.
+ *       aligned 8-byte words, and only through the redo ring; but for the
+ *       checkpoint and the ring itself.
  *   F4. A *sealed* word carries 56 bits and, in its top byte, a check of them
  *       (checksum.h): any change of a single byte is noticed.  Zero is sealed.
  *   F5. All-zero descriptors describe pages that have never been used, so a
@@ -24,6 +25,10 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "pools are little-endian (F1): this processor would have to swap every word"
+#endif
 
 #define PMKV_MAGIC 0x4c4f4f50564b4d50ull /* "PMKVPOOL" */
 #define PMKV_FORMAT_VERSION 1u
@@ -74,7 +79,7 @@
     F(descriptor, uint32_t, prev, "list link: page index, 0: none")           \
     F(descriptor, uint32_t, next, "list link: page index, 0: none")           \
     F(descriptor, uint64_t, owner, "of an extent: place of the record that owns it") \
-    F(descriptor, uint32_t, check, "CRC32C of the line with this field zero") \
+    F(descriptor, uint32_t, check, "CRC32C of the line, this field taken as zero; begins at 0, not inverted") \
     F(descriptor, uint32_t, reserved1, "zero")                                \
     A(descriptor, uint64_t, bitmap, 4, "of a block: one bit for each of 256 granules in use")
 

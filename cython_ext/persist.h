@@ -193,6 +193,11 @@ static inline int pmkv_write_synced(const struct pmkv_medium *m, uint64_t place,
         ssize_t done = pwritev2(m->fd, &part, 1, (off_t)place, RWF_DSYNC);
         if (done < 0 && errno == EINTR)
             continue;
+        if (done < 0 && (errno == EOPNOTSUPP || errno == EINVAL)) { /* no RWF_DSYNC there */
+            done = pwrite(m->fd, from, n, (off_t)place);
+            if (done > 0 && fdatasync(m->fd) != 0)
+                return errno;
+        }
         if (done <= 0)
             return done < 0 ? errno : EIO;
         from = (const char *)from + done;

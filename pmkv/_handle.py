@@ -6,6 +6,7 @@ keys, values and items, and what is called once a pool.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import (
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pmkv import _store
-from pmkv._medium import PROMISES, Medium
+from pmkv._medium import Medium
 from pmkv._types import Info, Key, Pairs, Value
 
 
@@ -119,7 +120,7 @@ class Store(_store.Core, MutableMapping[Any, bytes]):
             "flag": self._flag,
             "persistence": self._medium.persistence,
             "persistence_reason": self._medium.reason,
-            "durable": PROMISES[self._medium.persistence],
+            "durable": self._medium.durable,
             "keys": "str" if options & 1 else "bytes",
             "values": "bytes",
             "ordered": not options & 2,
@@ -136,8 +137,8 @@ class Store(_store.Core, MutableMapping[Any, bytes]):
 
     def _close_file(self) -> None:
         if self._fd >= 0:
-            if self.closed:  # what a child of this process inherited would keep the lock
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._detach()
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child's inherited mapping would keep the lock
             os.close(self._fd)
             self._fd = -1
 
@@ -149,7 +150,6 @@ class Store(_store.Core, MutableMapping[Any, bytes]):
             self._fd = -1
 
     def __del__(self) -> None:
-        try:
+        with contextlib.suppress(BufferError):  # views that die with the store: nothing is lost
             self._close()
-        finally:
-            self._close_file()
+        self._close_file()

@@ -33,6 +33,7 @@ class Medium(NamedTuple):
     reason: str
     synchronous: bool
     device_size: int
+    durable: str
 
 
 def _file_system_type(fd: int) -> int:
@@ -78,21 +79,38 @@ def device_size(fd: int, path: str) -> int:
     raise PoolFileError(22, "a pool is a regular file or a DAX device, and this is neither", path)
 
 
+def _promise(found: str, used: str) -> str:
+    """What a domain gives on a medium: flushing lines does not reach a disk."""
+    enough = {
+        "page": ("page",),
+        "cacheline": ("cacheline", "page"),
+        "byte": ("byte", "cacheline", "page"),
+    }
+    return PROMISES[used if used in enough.get(found, ()) else "process"]
+
+
+def _find(fd: int, size: int, granted: bool) -> tuple[str, str]:
+    """The domain that the medium has, and why."""
+    what = "DAX device" if size else "file on a DAX file system (MAP_SYNC granted)"
+    if granted or size:
+        if _caches_survive_power_loss():
+            return "byte", f"{what}; the platform flushes its caches (eADR)"
+        if _store.can_flush() != "none":
+            return "cacheline", f"{what}; flushed with {_store.can_flush()}"
+    name = _MEMORY_FILE_SYSTEMS.get(_file_system_type(fd))
+    if name:
+        return "process", f"{name}: in memory, the kernel keeps it"
+    return "page", "file behind the page cache: each commit is synced"
+
+
 def examine(fd: int, path: str, asked: str) -> Medium:
     """The persistence domain of an open file: what was asked for, or what is found."""
     size = device_size(fd, path)
     granted = _store.probe_sync(fd)
-    if asked != "auto":
-        if asked == "cacheline" and _store.can_flush() == "none":
-            raise PoolFileError(95, "this processor has no instruction to flush a cache line", path)
-        return Medium(asked, "chosen by persistence=", granted, size)
-    what = "DAX device" if size else "file on a DAX file system (MAP_SYNC granted)"
-    if granted or size:
-        if _caches_survive_power_loss():
-            return Medium("byte", f"{what}; the platform flushes its caches (eADR)", granted, size)
-        if _store.can_flush() != "none":
-            return Medium("cacheline", f"{what}; flushed with {_store.can_flush()}", granted, size)
-    name = _MEMORY_FILE_SYSTEMS.get(_file_system_type(fd))
-    if name:
-        return Medium("process", f"{name}: in memory, the kernel keeps it", False, 0)
-    return Medium("page", "file behind the page cache: each commit is synced", False, size)
+    found, reason = _find(fd, size, granted)
+    if asked == "auto":
+        return Medium(found, reason, granted, size, PROMISES[found])
+    if asked == "cacheline" and _store.can_flush() == "none":
+        raise PoolFileError(95, "this processor has no instruction to flush a cache line", path)
+    reason = f"chosen by persistence=; found: {found} ({reason})"
+    return Medium(asked, reason, granted, size, _promise(found, asked))

@@ -7,6 +7,7 @@ import copyreg
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import re
 import secrets
@@ -203,6 +204,20 @@ def _make_file(
             os.unlink(beside)
 
 
+def _is_blank_device(fd: int) -> bool:
+    """Whether nothing was ever written to where a DAX device's superblock would be."""
+    with mmap.mmap(fd, 2 << 20, prot=mmap.PROT_READ) as start:
+        return not any(start[:4096])
+
+
+def _still_there(fd: int, path: str) -> bool:
+    """Whether the path still leads to the file: it may have been replaced before the lock."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _open_file(
     path: str, flag: str, mode: int, persistence: str, max_size: int | None, options: int
 ) -> int:
@@ -217,15 +232,20 @@ def _open_file(
     with _closing_on_error(fd):
         device_size = _medium.device_size(fd, path)
         _lock(fd, path, writable)
-        empty = os.fstat(fd).st_size == 0
+        if not _still_there(fd, path):
+            os.close(fd)
+            return _open_file(path, flag, mode, persistence, max_size, options)
         if device_size:
-            empty = not any(os.pread(fd, 4096, 0)) if flag == "c" else False
-        if flag == "n" and not device_size:
+            if flag == "r":
+                raise PoolFileError(
+                    errno.EOPNOTSUPP, "a DAX device cannot be opened read only", path
+                )
+            if flag == "n" or (flag == "c" and _is_blank_device(fd)):
+                _make(fd, path, persistence, max_size, options)
+        elif flag == "n" or (flag == "c" and os.fstat(fd).st_size == 0):
             replaced = _make_file(path, mode, persistence, max_size, options, True)
             os.close(fd)
             return replaced
-        if flag == "n" or (flag == "c" and empty):
-            _make(fd, path, persistence, max_size, options)
     return fd
 
 
@@ -322,11 +342,15 @@ def open(
             _RESERVE_SIZE,
             2 if verify == "all" else int(verify),
         )
-        store._attach(medium.device_size or os.fstat(fd).st_size)
-        contradiction = _contradiction(store._options(), keys, ordered)
-        if contradiction:
-            store._close()
-            raise Error(f"{path}: {contradiction}")
+        try:
+            store._attach(medium.device_size or os.fstat(fd).st_size)
+            contradiction = _contradiction(store._options(), keys, ordered)
+            if contradiction:
+                store._close()
+                raise Error(f"{path}: {contradiction}")
+        except BaseException:
+            store._detach()  # whoever keeps the exception keeps the store, but not this descriptor
+            raise
     given = {"max_size": limit, "persistence": persistence, "verify": verify}
     store._adopt(fd, flag, medium, given)
     _open_stores[id(store)] = store

@@ -16,7 +16,7 @@ import pytest
 
 import pmkv
 
-MEMORY = Path("/dev/shm")
+MEMORY = Path(os.environ.get("PMKV_TEST_DIR", "/dev/shm"))
 HANG = 60  # seconds after which a child that does not answer is taken for hung
 
 

@@ -42,17 +42,20 @@ PACKAGE = [
 SEEN_BY_PYTHON = {"_layout", "_store", "_simulator"}
 
 # Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
-WRITERS = {"persist.h", "pmkv/_pool.pyx", "pmkv/_simulator.pyx"}
+WRITERS = {"persist.h", "pmkv/_simulator.pyx"}
 
 CIMPORT = re.compile(r"^\s*(?:from|cimport)\s+pmkv\.(\w+)(?=\s+cimport|\s*$)", re.M)
 IMPORT = re.compile(r"^\s*from pmkv(?:\.(\w+))? import (.+)", re.M)
 INCLUDE = re.compile(r'^\s*#include "(?:\.\./)*([\w./]+)"', re.M)
 FUNCTION = re.compile(r"^[ ]*cp?def\s[^=\n]*?\w+\((?:[^()]|\([^()]*\))*\)[^\n]*", re.M)
 PYTHON = re.compile(r"^\s*(?:def|class|cdef class|cpdef|import|from \S+ import)\b.*", re.M)
-INSTRUCTION = re.compile(r"\b_mm\d*_\w+|\w*intrin\.h|cpuid|arm_\w+\.h|__builtin_ia32|asm\b.*")
+INSTRUCTION = re.compile(
+    r"\b_mm\d*_\w+|\w*intrin\.h|cpuid|arm_\w+\.h|__builtin_ia32|\b(?:asm|__asm__)\b.*"
+)
 BARRIER = '__asm__ __volatile__("" ::: "memory")'  # stops the compiler, emits nothing
 WRITE = re.compile(
-    r"mem(?:cpy|move|set)\(\s*(?:<[^>]*>|\([^)]*\*\))?\s*(?:pmkv_at\(|[\w.>-]+\bm(?:\.|->)(?:data|descriptors)\b)"
+    r"mem(?:cpy|move|set)\(\s*(?:<[^>]*>|\([^)]*\*\))?\s*"
+    r"(?:pmkv_at\(|[\w.>-]+\bm(?:\.|->)(?:data|descriptors)\b)"
     r"|pmkv_at\([^\n=]*\)\)?\[[^\]]*\]\s*[-+|&^]?=(?!=)"
 )
 

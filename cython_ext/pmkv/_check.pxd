@@ -1,7 +1,6 @@
 """_check.pxd (L5): reads the whole pool and says what is wrong with it."""
 from pmkv._core cimport u64
 from pmkv._pool cimport Pool
-from pmkv._space cimport Pins
 
 cdef enum:
     PROBLEMS_KEPT = 1000

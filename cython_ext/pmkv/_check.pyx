@@ -12,7 +12,7 @@ from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_sh
 from pmkv._core cimport *
 from pmkv._mapping cimport LEAF_SLOTS, mapping_get
 from pmkv._pages cimport bin_of, descriptor_is_whole
-from pmkv._pool cimport Pool, descriptor_place, page_place, place_page
+from pmkv._pool cimport Pool, descriptor_place, page_place, place_page, pool_damaged_copies
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_value_is_whole
 
 cdef extern from *:
@@ -36,7 +36,8 @@ cdef extern from *:
         P(LEAKED, "space is marked used, but nothing uses it")                     \\
         P(ENTRY_COUNT, "the count of entries is wrong")                            \\
         P(LIVE_BYTES, "the count of live bytes is wrong")                          \\
-        P(LIMBO, "limbo is broken")
+        P(LIMBO, "limbo is broken")                                                \\
+        P(SUPERBLOCK, "a copy of the superblock is damaged; opening for writing repairs it")
     #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
     enum pmkv_problem { PMKV_PROBLEMS(PMKV_ENUM_PROBLEM_) };
     #define PMKV_TEXT_PROBLEM_(name, text) text,
@@ -46,7 +47,7 @@ cdef extern from *:
         PROBLEM_SEAL, PROBLEM_DESCRIPTOR, PROBLEM_KIND, PROBLEM_INTERIOR, PROBLEM_FREE_RUNS_TOUCH
         PROBLEM_FREE_LIST, PROBLEM_FREE_COUNT, PROBLEM_BLOCK_LIST, PROBLEM_REFERENCE, PROBLEM_RECORD
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
-        PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO
+        PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
     const char* const problem_texts[]
 
 cdef struct Walk:
@@ -214,8 +215,9 @@ cdef bint reach_run(Walk* w, u64 place, u64 size, int kind) noexcept nogil:
         return False
     if descriptor(w, page).page_count != (size + PAGE_SIZE - 1) // PAGE_SIZE:
         return False
-    if w.reached[page]:
+    if w.reached[page]:           # and go no further: it may be a cycle
         note(w, PROBLEM_DOUBLE, place)
+        return False
     w.reached[page] = 1
     return True
 
@@ -243,6 +245,7 @@ cdef bint reach_units(Walk* w, u64 place, u64 size, int kind) noexcept nogil:
         bit = <u64>1 << (i & 63)
         if w.units[page * 4 + i // 64] & bit:
             note(w, PROBLEM_DOUBLE, place)
+            return False
         w.units[page * 4 + i // 64] |= bit
     if kind == PMKV_PAGE_RECORDS:
         w.report.used_block_bytes += units << shift
@@ -391,6 +394,8 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
         free(w.units)
         free(w.reached)
         return PMKV_NO_MEMORY
+    if pool_damaged_copies(p):
+        note(&w, PROBLEM_SUPERBLOCK, p.header_size - PAGE_SIZE if pool_damaged_copies(p) == 2 else 0)
     check_pages(&w)
     check_lists(&w)
     check_namespace(&w, ROOT_CATALOGUE)

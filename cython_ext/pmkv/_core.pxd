@@ -139,7 +139,7 @@ cdef extern from "status.h" nogil:
     enum:
         PMKV_OK, PMKV_NOT_FOUND, PMKV_EXISTS, PMKV_NO_MEMORY, PMKV_OS_ERROR, PMKV_FULL
         PMKV_ADDRESS_SPACE, PMKV_CORRUPTED, PMKV_FOREIGN, PMKV_NEWER, PMKV_TRUNCATED
-        PMKV_COLLISIONS, PMKV_CHANGED
+        PMKV_COLLISIONS, PMKV_TOO_LARGE
 
 cdef extern from "atomics.h" nogil:
     u64 pmkv_atomic_load(const void* at)

@@ -18,9 +18,10 @@ Invariants
   M1. A slot, a reference and a root are single sealed words; each publishes what is complete.
   M2. A bucket that has sent a key away has OVERFLOWED in its last slot, so a miss that finds
       it clear ends after one line.
-  M3. A key that moves is stored in its new slot before the old one is overwritten.
+  M3. A key that moves does so in one commit.
   M4. A node has children that are nodes only at its full 9 bits, so each stands in one word.
-Threads: readers take no lock.  One that misses while words are being applied looks again.
+Threads: readers take no lock.  One that misses while words are being applied looks again: it
+may have looked for a key that was moving (M3), or followed half of a split.
 """
 from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate, block_free
@@ -287,7 +288,7 @@ cdef int mark_overflowed(Txn* t, u64 leaf, u64 bucket) noexcept nogil:
 
 
 cdef bint make_room_at_home(Txn* t, const Probe* probe, int* freed) noexcept nogil:
-    """Moves a key of the home bucket to its own alternate (M3); which slot it left."""
+    """Moves a key of the home bucket to its own alternate ; which slot it left."""
     cdef int slot, other
     cdef u64 word, bucket
     for slot in range(BUCKET_SLOTS):
@@ -555,7 +556,7 @@ cdef int mapping_free_page(Txn* t, u64 reference) noexcept nogil:
 
 cdef int free_below(Txn* t, u64 reference, int level) noexcept nogil:
     cdef u64 bits = bits_of(reference), i, word, last = 0
-    if level > LEVELS or not pmkv_is_sealed(reference):
+    if level > LEVELS or not pmkv_is_sealed(reference) or t.freed_count > t.p.file_pages * 256:   # a cycle
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place_of(reference)))
     if bits:
         for i in range(<u64>1 << bits):

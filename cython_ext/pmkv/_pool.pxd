@@ -36,7 +36,9 @@ cdef struct Pool:
     u64 reserved_pages       # address space for so many
     u64 mapped_sections
     u64 file_pages           # the file has room for so many
-    u64 device_pages         # a device's size, 0 for a file
+    u64 device_size          # of a DAX device, in bytes; 0 for a file
+    u64 device_pages         # and in pages, once the geometry is known
+    int damaged_copies       # of the superblock: bit 0 for copy A, bit 1 for B
     bint writable
     bint synchronous         # MAP_SYNC was granted
     void* reservation
@@ -54,6 +56,7 @@ cdef struct Geometry:
     u64 ring_size
     u64 section_pages
     u64 initial_pages
+    u64 options              # of the default namespace
 
 cdef inline u64 page_place(const Pool* p, u64 page) noexcept nogil:
     return p.header_size + page * PAGE_SIZE
@@ -82,6 +85,14 @@ cdef inline u64 page_offset(const Pool* p, u64 page) noexcept nogil:
 cdef inline u64 file_size_for(const Pool* p, u64 pages) noexcept nogil:
     return page_offset(p, pages - 1) + PAGE_SIZE if pages else p.header_size
 
+cdef inline u64 file_offset(const Pool* p, u64 place) noexcept nogil:
+    """Where a place lies in the file."""
+    if place & DESCRIPTOR_SPACE:
+        return descriptor_offset(p, (place ^ DESCRIPTOR_SPACE) // 64) + place % 64
+    if place < p.header_size or p.section_pages == 0:
+        return place
+    return page_offset(p, place_page(p, place)) + place % PAGE_SIZE
+
 cdef inline int corrupted(Pool* p, int site, u64 place) noexcept nogil:
     p.fault.site = site
     p.fault.place = place
@@ -99,6 +110,10 @@ cdef int pool_map(Pool* p, u64 pages, u64 reserve_pages, bint want_sync) noexcep
 cdef void pool_unmap(Pool* p) noexcept nogil
 cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* superblock) noexcept nogil
 cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil
-cdef int pool_check_root(Pool* p) noexcept nogil
+cdef int pool_check_seals(Pool* p) noexcept nogil
+cdef int pool_check_root(Pool* p, u64 file_size) noexcept nogil
+cdef int pool_damaged_copies(Pool* p) noexcept nogil
+cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept nogil
+cdef u64 pool_pages_within(const Pool* p, u64 size) noexcept nogil
 cdef int pool_grow(Pool* p, u64 pages) noexcept nogil
 cdef bint pool_probe_sync(int fd) noexcept nogil

@@ -52,6 +52,7 @@ cdef extern from *:
     ssize_t pwrite(int, const void*, size_t, long) nogil
 
 cdef enum:
+    PAGE = 4096
     HUGE = 2 << 20
     HUGE_PAGES = 512
     GROW_MIN_PAGES = 512           # 2 MiB
@@ -84,14 +85,30 @@ cdef int superblock_status(Pool* p, const pmkv_superblock* s) noexcept nogil:
     ok = s.checksum == superblock_checksum(s)
     if s.version > PMKV_FORMAT_VERSION or (ok and s.incompatible_features != 0):
         return PMKV_NEWER
+    if ok and p.writable and s.readonly_features != 0:
+        return PMKV_NEWER
     if not pmkv_check(&p.m, PMKV_CHECK_SUPERBLOCK, ok) or s.version == 0 or not geometry_is_sane(s):
         return PMKV_CORRUPTED
     return PMKV_OK
 
 
+cdef int read_device(Pool* p, int fd, u64 offset, pmkv_superblock* s) noexcept nogil:
+    """A DAX device has no read(): a huge page of it is mapped for a moment."""
+    cdef u64 skew = offset % HUGE
+    cdef char* at = <char*>mmap(NULL, HUGE, PROT_READ, MAP_SHARED, fd, <long>(offset - skew))
+    if at == <char*>MAP_FAILED:
+        p.fault.os_error = errno
+        return PMKV_OS_ERROR
+    memcpy(s, at + skew, sizeof(pmkv_superblock))
+    munmap(at, HUGE)
+    return superblock_status(p, s)
+
+
 cdef int read_superblock_at(Pool* p, int fd, u64 offset, pmkv_superblock* s) noexcept nogil:
     cdef ssize_t n
     memset(s, 0, sizeof(pmkv_superblock))
+    if p.device_size:
+        return read_device(p, fd, offset, s)
     while True:
         n = pread(fd, s, sizeof(pmkv_superblock), <long>offset)
         if n < 0 and errno == EINTR:
@@ -126,6 +143,7 @@ cdef int pool_read_superblock(Pool* p, int fd, u64 file_size, pmkv_superblock* f
             size *= 2
     p.fault.place = 0
     p.fault.site = PMKV_CHECK_SUPERBLOCK
+    p.damaged_copies = (of_a != PMKV_OK) | (of_b != PMKV_OK) << 1
     if of_b == PMKV_OK and (of_a != PMKV_OK or b.sequence > a.sequence):
         found[0] = b
     elif of_a == PMKV_OK:
@@ -145,7 +163,25 @@ cdef int pool_read_superblock(Pool* p, int fd, u64 file_size, pmkv_superblock* f
     p.section_pages = found.section_pages
     p.seed0 = found.seed[0]
     p.seed1 = found.seed[1]
+    p.device_pages = pool_pages_within(p, p.device_size) if p.device_size else 0
     return PMKV_OK
+
+
+cdef int pool_damaged_copies(Pool* p) noexcept nogil:
+    """Which copies of an open pool's superblock are damaged: bit 0 for A, bit 1 for B."""
+    cdef const pmkv_superblock* a = <const pmkv_superblock*>pmkv_at(&p.m, 0)
+    cdef const pmkv_superblock* b = <const pmkv_superblock*>pmkv_at(&p.m, p.header_size - PAGE_SIZE)
+    return (superblock_status(p, a) != PMKV_OK) | (superblock_status(p, b) != PMKV_OK) << 1
+
+
+cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept nogil:
+    """Writes a damaged copy anew from the one that is whole, which nothing touches meanwhile."""
+    cdef u64 place = 0 if p.damaged_copies & 1 else p.header_size - PAGE_SIZE
+    if p.damaged_copies == 0 or not p.writable:
+        return PMKV_OK
+    pmkv_copy(&p.m, place, whole, sizeof(pmkv_superblock))
+    p.damaged_copies = 0
+    return make_durable(p, place, sizeof(pmkv_superblock))
 
 
 # ---- mapping ---------------------------------------------------------------------------
@@ -399,13 +435,38 @@ cdef int make_durable(Pool* p, u64 place, u64 size) noexcept nogil:
     return PMKV_OK
 
 
+cdef void stream_zeros(Pool* p, u64 place, u64 size) noexcept nogil:
+    cdef char zeros[PAGE]
+    cdef u64 part
+    memset(zeros, 0, PAGE)
+    while size > 0:
+        part = min(size, <u64>PAGE)
+        pmkv_stream(&p.m, place, zeros, part, PMKV_FLUSH_FORMAT)
+        place += part
+        size -= part
+
+
+cdef int blank_device(Pool* p) noexcept nogil:
+    """A device is not new: an old pool's words would be taken for ours.  Its superblocks go first."""
+    cdef int status = map_sections(p, p.device_pages)
+    if status != PMKV_OK:
+        return status
+    stream_zeros(p, 0, PAGE_SIZE)
+    stream_zeros(p, p.header_size - PAGE_SIZE, PAGE_SIZE)
+    status = make_durable(p, 0, PAGE_SIZE)
+    if status == PMKV_OK:
+        stream_zeros(p, PAGE_SIZE, p.header_size - 2 * PAGE_SIZE)
+        stream_zeros(p, descriptor_place(0), p.device_pages * 64)
+        status = make_durable(p, PAGE_SIZE, LINE_SIZE)
+    return status
+
+
 cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept nogil:
     """Makes an empty pool of the open file: header and first pages, superblocks last.
 
     `s` carries uuid, seed, creator, created_ns and max_size; the rest is filled in.
     The pool is mapped afterwards.
     """
-    cdef pmkv_superblock blank
     cdef int status
     s.magic = PMKV_MAGIC
     s.version = PMKV_FORMAT_VERSION
@@ -419,6 +480,7 @@ cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept no
     s.checksum = superblock_checksum(s)
     p.seed0 = s.seed[0]
     p.seed1 = s.seed[1]
+    p.device_pages = pool_pages_within(p, p.device_size) if p.device_size else 0
     if p.device_pages == 0:
         status = allocate_range(p, 0, p.header_size)
         if status == PMKV_OK:
@@ -432,21 +494,14 @@ cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept no
         status = pool_grow(p, g.initial_pages)
     if status != PMKV_OK:
         return status
-    # A device is not new: an old pool's words would be taken for ours.
     if p.device_pages:
-        status = map_sections(p, p.device_pages)
+        status = blank_device(p)
         if status != PMKV_OK:
             return status
-        memset(&blank, 0, sizeof(blank))
-        pmkv_copy(&p.m, 0, &blank, sizeof(blank))
-        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, &blank, sizeof(blank))
-        pmkv_fence(&p.m, PMKV_FENCE_FORMAT)
-        memset(pmkv_at(&p.m, PAGE_SIZE), 0, p.header_size - PAGE_SIZE)
-        memset(p.m.descriptors, 0, p.device_pages * 64)
-        pmkv_flush(&p.m, descriptor_place(0), p.device_pages * 64, PMKV_FLUSH_FORMAT)
     pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(1))   # position 0 would read as no position
     pmkv_store(&p.m, ROOT_FRONTIER, pmkv_seal(1))     # page 0 would read as no page
     pmkv_store(&p.m, ROOT_PAGE_COUNT, pmkv_seal(p.file_pages))
+    pmkv_store(&p.m, ROOT_DEFAULT_NAMESPACE + NAMESPACE_OPTIONS, pmkv_seal(g.options))
     status = make_durable(p, PAGE_SIZE, p.header_size - PAGE_SIZE)
     if status == PMKV_OK:
         pmkv_copy(&p.m, p.header_size - PAGE_SIZE, s, sizeof(pmkv_superblock))
@@ -468,17 +523,35 @@ cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil:
     return after_header // section_bytes(p) * p.section_pages + rest // PAGE_SIZE
 
 
-cdef int pool_check_root(Pool* p) noexcept nogil:
-    """Every word of the root is sealed, and the file is as long as it says."""
-    cdef u64 i, word, pages, frontier
+cdef u64 pool_pages_within(const Pool* p, u64 size) noexcept nogil:
+    """How many pages a file of at most `size` bytes may have."""
+    cdef u64 pages
+    if size <= p.header_size:
+        return 0
+    pages = (size - p.header_size) // PAGE_SIZE
+    while pages and file_size_for(p, pages) > size:
+        pages -= min(pages, max(<u64>1, (file_size_for(p, pages) - size) // (PAGE_SIZE + 64)))
+    return pages
+
+
+cdef int pool_check_seals(Pool* p) noexcept nogil:
+    """Every word of the root is sealed; true after any crash, also before recovery."""
+    cdef u64 i, word
     cdef int status
     for i in range(PAGE_SIZE // 8):
         word = pmkv_load(&p.m, PAGE_SIZE + i * 8)
         status = unseal(p, PAGE_SIZE + i * 8, word, &word)
         if status != PMKV_OK:
             return status
-    pages = pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK
-    frontier = pmkv_load(&p.m, ROOT_FRONTIER) & SEAL_MASK
+    return PMKV_OK
+
+
+cdef int pool_check_root(Pool* p, u64 file_size) noexcept nogil:
+    """The root makes sense, and the file is as long as it says."""
+    cdef u64 pages = pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK
+    cdef u64 frontier = pmkv_load(&p.m, ROOT_FRONTIER) & SEAL_MASK
+    if pages > (<u64>1 << 32) or file_size < file_size_for(p, pages):
+        return PMKV_TRUNCATED
     if frontier == 0 or frontier > pages:
         return corrupted(p, PMKV_CHECK_SEAL, ROOT_FRONTIER)
     return PMKV_OK

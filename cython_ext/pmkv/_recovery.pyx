@@ -5,7 +5,8 @@ large the pool is (R6), and there is nothing else to recover.
 """
 from pmkv._core cimport *
 from pmkv._pool cimport (
-    Pool, file_size_for, pool_check_root, pool_map, pool_pages_in, pool_read_superblock, pool_unmap,
+    Pool, file_size_for, pool_check_root, pool_check_seals, pool_map, pool_pages_in, pool_read_superblock,
+    pool_repair_superblock, pool_unmap,
 )
 from pmkv._redo cimport redo_replay
 
@@ -17,14 +18,19 @@ cdef int recovery_run(Pool* p, u64 file_size, u64* replayed) noexcept nogil:
     """Brings a mapped pool to its last durable commit and checks its root."""
     cdef int status
     p.file_pages = pool_pages_in(p, file_size)
-    status = redo_replay(p, replayed)
+    replayed[0] = 0
+    status = pool_check_seals(p)
+    if status == PMKV_OK and file_size < file_size_for(p, pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK):
+        status = PMKV_TRUNCATED
     if status == PMKV_OK:
-        status = pool_check_root(p)
+        status = redo_replay(p, replayed)     # the first that writes: what is refused was refused before
+    if status == PMKV_OK:
+        status = pool_check_seals(p)
+    if status == PMKV_OK:
+        status = pool_check_root(p, file_size)
     if status != PMKV_OK:
         return status
     p.file_pages = pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK
-    if file_size < file_size_for(p, p.file_pages):
-        return PMKV_TRUNCATED
     p.window = min(p.ring_size // LINE_SIZE // 2,
                    WINDOW_LINES_PAGE if p.m.domain == PMKV_DOMAIN_PAGE else WINDOW_LINES)
     return PMKV_OK
@@ -32,12 +38,14 @@ cdef int recovery_run(Pool* p, u64 file_size, u64* replayed) noexcept nogil:
 
 cdef int recovery_open(Pool* p, u64 file_size, u64 reserve_pages, bint want_sync, pmkv_superblock* superblock,
                        u64* replayed) noexcept nogil:
-    """Opens the file that p.m.fd is.  On an error nothing is mapped, and nothing was written."""
+    """Opens the file that p.m.fd is.  On an error nothing is mapped."""
     cdef int status = pool_read_superblock(p, p.m.fd, file_size, superblock)
     if status == PMKV_OK:
         status = pool_map(p, pool_pages_in(p, file_size), reserve_pages, want_sync)
     if status == PMKV_OK:
         status = recovery_run(p, file_size, replayed)
+        if status == PMKV_OK:
+            status = pool_repair_superblock(p, superblock)
         if status != PMKV_OK:
             pool_unmap(p)
     return status

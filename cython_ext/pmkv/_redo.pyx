@@ -34,6 +34,7 @@ from pmkv._redo cimport filter_bit, txn_read
 cdef enum:
     TABLE_MIN = 256
     LINEAR = 16
+    WORDS_MAX = 1 << 24           # what the size in a range can say
     KEEP_WORDS = 1 << 14          # a larger write set is given back after the transaction
     CARRIED_MAX = 4 << 10         # bytes of data that an entry carries
     CARRIED_MAX_PAGE = 32 << 10   # in the page domain, where a second sync costs more than copying
@@ -398,6 +399,7 @@ cdef int settle_data(Txn* t, bint indirect, bint* carried) noexcept nogil:
     if p.m.domain == PMKV_DOMAIN_PAGE:
         p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_DATA)
         if p.fault.os_error:
+            p.failed = True
             return txn_fail(t, PMKV_OS_ERROR)
     else:
         flush_applied(p)
@@ -468,8 +470,9 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
     """Makes the transaction durable, then applies it.  OK means acknowledged.
 
     `spare_place` is free space of redo_indirect_size() bytes where that is not 0.  On an
-    error nothing has happened, but for OS_ERROR of a sync: then it is unknown, as after
-    a crash, and the pool must be opened again.
+    error nothing has happened, but for OS_ERROR of the entry's own sync: then that is
+    unknown, as after a crash.  After any failed sync the pool refuses writes until it is
+    opened again (`failed`).
     """
     cdef Pool* p = t.p
     cdef bint carried = False, indirect = spare_size != 0
@@ -479,6 +482,8 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
         return t.status
     if t.word_count == 0:
         return PMKV_OK
+    if t.word_count >= WORDS_MAX:
+        return PMKV_TOO_LARGE
     status = make_room(p, entry_limit(p) // LINE_SIZE + 1)
     if status == PMKV_OK:
         if indirect:
@@ -518,6 +523,7 @@ cdef int redo_checkpoint(Pool* p) noexcept nogil:
             pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(p.head))
             p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_CHECKPOINT_DONE)
         if p.fault.os_error:
+            p.failed = True      # the kernel reports lost writes once: nothing may rely on them later
             return PMKV_OS_ERROR
     else:
         flush_applied(p)

@@ -22,7 +22,8 @@ from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._pool cimport (
-    Geometry, Pool, file_size_for, page_place, pool_format, pool_map, pool_read_superblock, pool_unmap,
+    Geometry, Pool, file_size_for, page_place, pool_format, pool_map, pool_read_superblock,
+    pool_repair_superblock, pool_unmap,
 )
 from pmkv._records cimport Record, record_parse, record_verify
 from pmkv._recovery cimport recovery_run
@@ -270,6 +271,7 @@ cdef class Simulator:
     cdef pmkv_tracer tracer
     cdef pmkv_tracer scratch_tracer
     cdef pmkv_superblock superblock
+    cdef pmkv_superblock found     # what opening scratch finds
     cdef _Pending pending
     cdef Report* report
     cdef object random
@@ -605,6 +607,8 @@ cdef class Simulator:
             if status in (PMKV_FOREIGN, PMKV_TRUNCATED, PMKV_CORRUPTED):
                 return 0          # not a pool yet: refused, and made again
         status = recovery_run(&self.scratch, size, &replayed)
+        if status == PMKV_OK and allowed is None:
+            status = pool_repair_superblock(&self.scratch, &self.found)
         if status != PMKV_OK:
             raise SimulationFailure(f"crash at {gap}: recovery ends with status {status} "
                                     f"({SITES[self.scratch.fault.site]} at {self.scratch.fault.place:#x})")
@@ -613,9 +617,8 @@ cdef class Simulator:
 
     cdef int read_superblock(self):
         """Through the file, as opening does."""
-        cdef pmkv_superblock found
         return pool_read_superblock(&self.scratch, self.scratch.m.fd, file_size_for(&self.scratch, self.capacity_pages),
-                                    &found)
+                                    &self.found)
 
     cdef u64 judge_content(self, allowed, gap) except? 0:
         cdef u64 fingerprint = 0

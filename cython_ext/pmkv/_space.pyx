@@ -224,7 +224,7 @@ cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
 
     An error leaves the pool as it was before the transaction.
     """
-    cdef u64 spare_size, spare_page = 0
+    cdef u64 spare_size, spare_page = 0, ripe = pins.ripe
     cdef int status
     if t.status == PMKV_OK and pins.ripe:
         limbo_drain(t, pins)
@@ -236,5 +236,7 @@ cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
     status = t.status
     if status == PMKV_OK:
         status = redo_commit(t, page_place(t.p, spare_page) if spare_size else 0, spare_size)
+    if status != PMKV_OK:
+        pins.ripe = max(pins.ripe, ripe)
     txn_abort(t)                  # after a commit: there is nothing left to forget but memory
     return status

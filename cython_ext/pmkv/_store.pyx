@@ -34,7 +34,9 @@ from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match,
     mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
 )
-from pmkv._pool cimport Geometry, Pool, file_size_for, pool_format, pool_probe_sync, pool_unmap, section_bytes
+from pmkv._pool cimport (
+    Geometry, Pool, file_offset, file_size_for, pool_format, pool_pages_within, pool_probe_sync, pool_unmap, section_bytes,
+)
 from pmkv._records cimport Record, crc32c, record_body_is_whole, record_parse, record_value_is_whole, record_verify
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin, txn_free, txn_init
@@ -45,6 +47,7 @@ from pmkv._transaction cimport (
 )
 
 import os
+from itertools import islice
 
 from pmkv._errors import (
     ClosedError, CorruptedError, Error, InvalidKeyError, InvalidValueError, KeyTypeError, LockError,
@@ -193,22 +196,26 @@ cdef class _Iterator:
     cdef u64 leaf
     cdef u64 changes
     cdef int slot
-    cdef u64 slots[512]
 
     def __iter__(self):
         return self
 
     cdef u64 next_record(self) except? 0:
         """The place of the next record, 0 at the end."""
+        cdef u64 slots[LEAF_SLOTS]
         cdef u64 word
         cdef int status
         while True:
-            while self.leaf and self.slot < LEAF_SLOTS:
+            while self.leaf and self.slot < LEAF_SLOTS:   # read now: an overwrite changes the slot
                 word = pmkv_load(&self.store.pool.m, self.leaf + self.slot * 8)
+                if not pmkv_is_sealed(word):
+                    self.store.pool.fault.site = PMKV_CHECK_SEAL
+                    self.store.pool.fault.place = self.leaf + self.slot * 8
+                    self.store.fail(PMKV_CORRUPTED)
                 self.slot += 1
                 if word & GRANULE_MASK:
                     return (word & GRANULE_MASK) << GRANULE_SHIFT
-            status = mapping_next_leaf(&self.store.pool, MAPPING, &self.cursor, self.slots, &self.leaf)
+            status = mapping_next_leaf(&self.store.pool, MAPPING, &self.cursor, slots, &self.leaf)
             if status != PMKV_OK:
                 self.store.fail(status)
             self.slot = 0
@@ -271,7 +278,7 @@ cdef class Core:
             raise MemoryError
 
     def __dealloc__(self):
-        if self.usable and self.pool.writable:
+        if self.usable and self.pool.writable and self.pool.m.fd >= 0:
             redo_checkpoint(&self.pool)
         if self.pool.m.data != NULL:
             pool_unmap(&self.pool)
@@ -292,32 +299,19 @@ cdef class Core:
         self.pool.m.flush_op = pmkv_arch_flush_op() if domain == PMKV_DOMAIN_LINE else 0
         self.pool.synchronous = synchronous
         self.pool.writable = writable
-        self.pool.device_pages = device_size
+        self.pool.device_size = device_size
         self.pool.reserved_pages = reserve_size // PAGE_SIZE
         self.pool.max_pages = 0 if max_size is None else <u64>max_size
         self.verify = <VerifyMode>verify
 
     @final
     cdef int set_limits(self, u64 max_size) except -1:
-        """Sizes in bytes become pages, now that the geometry is known."""
-        cdef u64 sections
-        if self.pool.device_pages:
-            self.pool.device_pages = self.pages_within(self.pool.device_pages)
+        """max_size in bytes becomes pages, now that the geometry is known."""
         if self.pool.max_pages == 0:
             self.pool.max_pages = max_size
-        self.pool.max_pages = self.pages_within(self.pool.max_pages) if self.pool.max_pages else <u64>1 << 32
+        self.pool.max_pages = (pool_pages_within(&self.pool, self.pool.max_pages) if self.pool.max_pages
+                               else <u64>1 << 32)
         return 0
-
-    @final
-    cdef u64 pages_within(self, u64 size) noexcept:
-        """How many pages a file of at most `size` bytes may have."""
-        cdef u64 pages = size // PAGE_SIZE
-        if size <= self.pool.header_size:
-            return 0
-        pages = (size - self.pool.header_size) // PAGE_SIZE
-        while pages and file_size_for(&self.pool, pages) > size:
-            pages -= min(pages, max(<u64>1, (file_size_for(&self.pool, pages) - size) // (PAGE_SIZE + 64)))
-        return pages
 
     def _create(self, bytes uuid, bytes seed, bytes creator, u64 created_ns, u64 header_size, u64 ring_size,
                 u64 section_pages, u64 initial_pages, u64 options):
@@ -327,6 +321,7 @@ cdef class Core:
         cdef int status
         cdef u64 max_size = self.pool.max_pages
         g.header_size, g.ring_size, g.section_pages, g.initial_pages = header_size, ring_size, section_pages, initial_pages
+        g.options = options
         memset(s, 0, sizeof(pmkv_superblock))
         memcpy(s.uuid, <const char*>uuid, 16)
         memcpy(s.seed, <const char*>seed, 16)
@@ -341,12 +336,6 @@ cdef class Core:
         g.initial_pages = min(initial_pages, self.pool.max_pages)
         with nogil:
             status = pool_format(&self.pool, &g, s)
-        if status == PMKV_OK and options:
-            pmkv_store(&self.pool.m, NAMESPACE + NAMESPACE_OPTIONS, pmkv_seal(options))
-            pmkv_flush(&self.pool.m, NAMESPACE + NAMESPACE_OPTIONS, 8, PMKV_FLUSH_FORMAT)
-            pmkv_fence(&self.pool.m, PMKV_FENCE_FORMAT)
-            if self.pool.m.domain == PMKV_DOMAIN_PAGE and pmkv_sync_all(&self.pool.m, PMKV_SYNC_FORMAT):
-                status = PMKV_OS_ERROR
         pool_unmap(&self.pool)
         if status != PMKV_OK:
             self.fail(status)
@@ -383,9 +372,7 @@ cdef class Core:
     cdef int fail(self, int status) except -1:
         """Raises the exception of a status."""
         cdef int code = self.pool.fault.os_error
-        where = f"at byte {self.pool.fault.place & ~DESCRIPTOR_SPACE:#x}"
-        if self.pool.fault.place & DESCRIPTOR_SPACE:
-            where = f"in the descriptor of page {(self.pool.fault.place & ~DESCRIPTOR_SPACE) // 64}"
+        where = f"at byte {file_offset(&self.pool, self.pool.fault.place):#x} of the file"
         if status == PMKV_NO_MEMORY:
             raise MemoryError(f"{self.path}: out of memory")
         if status == PMKV_FULL and code:
@@ -411,6 +398,8 @@ cdef class Core:
         if status == PMKV_TRUNCATED:
             raise CorruptedError(f"{self.path}: truncated: the file is shorter than its header says; it was not "
                                  "touched; restore it from a copy")
+        if status == PMKV_TOO_LARGE:
+            raise InvalidValueError(f"{self.path}: too much for one commit (16 million changed words); divide it")
         if status == PMKV_COLLISIONS:
             raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
         raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
@@ -582,8 +571,11 @@ cdef class Core:
                     mapping_prefetch_record(&self.pool, &probes[(i - 2 * LAG) % RING])
                 if i >= first + 3 * LAG:
                     at = done % RING
-                    status = mapping_match(&self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
+                    status = PMKV_NOT_FOUND
+                    if before == pmkv_atomic_load(&self.pool.apply_sequence):
+                        status = mapping_match(&self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
                     if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
+                        # A commit came between: what was located may be gone.
                         status = mapping_get(&self.pool, MAPPING, keys[at].data, keys[at].size, &r)
                     if status == PMKV_OK:
                         found[done] = self.value_of(&r)
@@ -814,12 +806,12 @@ cdef class Core:
         """Stores the pair; the value that was there before, or None.  One commit."""
         return self.exchange(key, value, None)
 
-    def pop(self, key, default=MISSING):
+    def pop(self, key, default=...):
         """Deletes the key and returns its value; without one the default, or NotFoundError."""
         old = self.exchange(key, MISSING, MISSING)
         if old is not MISSING:
             return old
-        if default is MISSING:
+        if default is ...:
             raise NotFoundError(key)
         return default
 
@@ -840,7 +832,7 @@ cdef class Core:
             need_text(key)
         read_bytes(key, &k, True)
         e.held = n.held = False
-        n.size = 0
+        e.data, e.size, n.size = NULL, 0, 0
         try:
             if expected is not None:
                 read_bytes(expected, &e, False)
@@ -849,9 +841,10 @@ cdef class Core:
             self.begin(False)
             status = transaction_find(&self.txn, NAMESPACE, k.data, k.size, &probe, &r)
             if status == PMKV_OK:
-                status = record_verify(&self.pool, &r)
-                same = (status == PMKV_OK and expected is not None and r.value_size == e.size
-                        and memcmp(r.value, e.data, e.size) == 0)
+                with nogil:
+                    status = record_verify(&self.pool, &r)
+                    same = status == PMKV_OK and r.value_size == e.size and memcmp(r.value, e.data, e.size) == 0
+                same = same and expected is not None
             else:
                 same = status == PMKV_NOT_FOUND and expected is None
             if same and new is not None:
@@ -888,7 +881,7 @@ cdef class Core:
                     if slots[i] & GRANULE_MASK:
                         if record_parse(&self.pool, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK:
                             self.fail(PMKV_CORRUPTED)
-                        item = (self.key_of(&r), self.value_of(&r))
+                        key, value = self.key_of(&r), self.value_of(&r)
                         break
                 else:
                     if leaf == 0 or cursor.ended:
@@ -904,7 +897,7 @@ cdef class Core:
         self.changes += 1
         status = transaction_delete(&self.txn, &self.pins, NAMESPACE, r.key, r.key_size)
         self.end(self.commit(status))
-        return item
+        return key, value         # made here: a tuple may set off the collector, and it anything
 
     def clear(self):
         """Deletes every key, in one commit."""
@@ -919,8 +912,9 @@ cdef class Core:
         self.changes += 1
         try:
             self.end(status)
-        except PoolFullError:     # no room for the log of one commit
-            self.delete_many(list(self))
+        except (PoolFullError, InvalidValueError):   # no room for the log of one commit
+            while self.__len__():
+                self.delete_many(list(islice(self, TURN)))
 
     def put_many(self, items):
         """Stores all pairs of a mapping or an iterable, in one commit; how many there were.
@@ -1140,6 +1134,11 @@ cdef class Core:
         if status == PMKV_OS_ERROR:
             self.fail(status)
         return True
+
+    def _detach(self):
+        """The descriptor is about to be closed: nothing may use its number any more."""
+        self.usable = False
+        self.pool.m.fd = -1
 
     def _forked(self):
         """In a child: the pool stays its parent's."""
