@@ -31,16 +31,13 @@ cdef extern from *:
     #ifndef MAP_SYNC
     #define MAP_SYNC 0x80000
     #endif
-    #ifndef MADV_COLLAPSE
-    #define MADV_COLLAPSE 25
-    #endif
     #ifndef MADV_POPULATE_WRITE
     #define MADV_POPULATE_WRITE 23
     #endif
     """
     int PROT_READ, PROT_WRITE, PROT_NONE
     int MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE
-    int MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_COLLAPSE, MADV_RANDOM
+    int MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_RANDOM
     void* MAP_FAILED
     void* mmap(void*, size_t, int, int, int, long) nogil
     int munmap(void*, size_t) nogil
@@ -350,15 +347,9 @@ cdef int allocate_range(Pool* p, u64 offset, u64 size) noexcept nogil:
 
 cdef void populate(Pool* p, char* at, u64 size) noexcept nogil:
     """Takes the page faults of memory ahead of the stores; elsewhere they cost no more later.
-
-    Whole huge pages are asked for as such: MADV_COLLAPSE makes them on tmpfs whatever the
-    system's default is (Linux 6.1 and later; elsewhere it fails and nothing is lost).  A
-    dependent miss costs 180 ns with them and 220 without (docs/decisions/0004).
     """
     cdef u64 skew = <u64>at % PAGE_SIZE
     if p.m.domain != PMKV_DOMAIN_PAGE and p.m.tracer == NULL:
-        if size >= HUGE:
-            madvise(at - skew, size + skew, MADV_COLLAPSE)
         madvise(at - skew, size + skew, MADV_POPULATE_WRITE)
 
 

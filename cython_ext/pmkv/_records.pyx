@@ -28,7 +28,7 @@ cdef enum:
     REFERENCE = sizeof(pmkv_extent_reference)
     PAGE = 4096
     SHORT = 3 * 1024              # three streams do not pay below
-    PART = 8 * 3072               # a multiple of what crc32c_long.h takes at once, in half a first cache
+    PART = 3072                   # what crc32c_long.h takes at once
     OWNER_WORD = 2
 
 
@@ -101,14 +101,18 @@ cdef inline u64 pages_for(u64 size) noexcept nogil:
 
 
 cdef int write_extent(Txn* t, const char* src, u64 size, u64* place, uint32_t* crc) noexcept nogil:
-    """Streams the bytes into pages of their own; each part is hashed while the first cache has it."""
-    cdef u64 page, at = 0, part
+    """Streams the bytes into pages of their own; each part is hashed and stored while the next is fetched."""
+    cdef u64 page, at = 0, part, line
     cdef uint32_t state = ~<uint32_t>0
     if pages_allocate(t, pages_for(size), PMKV_PAGE_EXTENT, 0, &page) != PMKV_OK:
         return t.status
     place[0] = page_place(t.p, page)
     while at < size:
         part = min(size - at, <u64>PART)
+        line = at + part
+        while line < min(size, at + 2 * part):
+            pmkv_prefetch(src + line)
+            line += LINE_SIZE
         state = pmkv_crc_update_long(state, src + at, part)
         txn_stream(t, place[0] + at, src + at, part)
         at += part
