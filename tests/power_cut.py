@@ -30,7 +30,8 @@ def write(pool: str) -> None:
     """Puts one key after the other, again and again; a line for every put that returned."""
     with pmkv.open(pool) as db:
         print("domain", db.info()["persistence"], flush=True)
-        for round_, key in itertools.product(itertools.count(), range(KEYS)):
+        for number in itertools.count():
+            round_, key = divmod(number, KEYS)
             db.put(b"%d" % key, value_of(round_, key))
             print("put", round_, key, flush=True)
 

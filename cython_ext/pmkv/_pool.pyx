@@ -404,7 +404,6 @@ cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
     step = max(<u64>GROW_MIN_PAGES, min(<u64>GROW_MAX_PAGES, p.file_pages // 64))
     if p.m.tracer != NULL:
         step = GROW_TRACED_PAGES
-    # In whole huge pages, as far as there is room.
     wished = max(pages, p.file_pages + step)
     if p.m.tracer == NULL:
         wished = (wished + HUGE_PAGES - 1) // HUGE_PAGES * HUGE_PAGES   # whole huge pages
