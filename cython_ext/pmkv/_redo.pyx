@@ -514,6 +514,8 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
 
 cdef int redo_checkpoint(Pool* p) noexcept nogil:
     """Everything applied so far becomes durable, and the ring can be used from here on."""
+    if p.failed:                 # a later sync may succeed without what the failed one lost
+        return PMKV_OS_ERROR
     if p.tail == p.head:
         return PMKV_OK
     if p.m.domain == PMKV_DOMAIN_PAGE:
