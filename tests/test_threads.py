@@ -355,3 +355,31 @@ def test_check_and_sync_and_stat_go_on_beside_writers(any_db: pmkv.Store) -> Non
         assert any_db.stat()["entries"] == len(any_db)
 
     together(until(finished, write), times(finished, 30, look))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["put", "put_many"])
+def test_a_buffer_that_changes_while_it_is_stored_leaves_a_value_that_can_be_read(
+    db: pmkv.Store, many: bool
+) -> None:
+    """Which moment of the buffer is stored is open; its checksum is that of what is stored."""
+    buffer = bytearray(4 << 20)
+    done = threading.Event()
+
+    def scribble() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            buffer[:] = bytes([number % 256]) * len(buffer)
+
+    scribbler = threading.Thread(target=scribble)
+    scribbler.start()
+    try:
+        for _ in range(20):
+            if many:
+                db.put_many([(b"key", buffer)])
+            else:
+                db[b"key"] = memoryview(buffer).toreadonly()
+            assert len(db[b"key"]) == len(buffer)
+    finally:
+        done.set()
+        scribbler.join()

@@ -100,8 +100,13 @@ cdef inline u64 pages_for(u64 size) noexcept nogil:
     return (size + PAGE_SIZE - 1) // PAGE_SIZE
 
 
-cdef int write_extent(Txn* t, const char* src, u64 size, u64* place, uint32_t* crc) noexcept nogil:
-    """Streams the bytes into pages of their own; each part is hashed and stored while the next is fetched."""
+cdef int write_extent(Txn* t, const char* src, u64 size, bint may_change, u64* place, uint32_t* crc) noexcept nogil:
+    """Streams the bytes into pages of their own; each part is hashed and stored while the next is fetched.
+
+    Of a buffer that may change meanwhile, what is hashed and what is stored are one copy.
+    """
+    cdef char copied[PART]
+    cdef const char* whole
     cdef u64 page, at = 0, part, line
     cdef uint32_t state = ~<uint32_t>0
     if pages_allocate(t, pages_for(size), PMKV_PAGE_EXTENT, 0, &page) != PMKV_OK:
@@ -113,8 +118,12 @@ cdef int write_extent(Txn* t, const char* src, u64 size, u64* place, uint32_t* c
         while line < min(size, at + 2 * part):
             pmkv_prefetch(src + line)
             line += LINE_SIZE
-        state = pmkv_crc_update_long(state, src + at, part)
-        txn_stream(t, place[0] + at, src + at, part)
+        whole = src + at
+        if may_change:
+            memcpy(copied, whole, part)
+            whole = copied
+        state = pmkv_crc_update_long(state, whole, part)
+        txn_stream(t, place[0] + at, whole, part)
         at += part
     crc[0] = ~state
     return t.status
@@ -142,8 +151,11 @@ cdef void fill_body(Txn* t, char* body, u64 size, const char* key, u64 key_size,
 
 
 cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, u64 value_size,
-                      u64* place) noexcept nogil:
-    """Builds a record in free space; the caller publishes its place."""
+                      bint may_change, u64* place) noexcept nogil:
+    """Builds a record in free space; the caller publishes its place.
+
+    may_change: another thread may store into the value's bytes while they are read.
+    """
     cdef char small[PAGE]
     cdef char* body = small
     cdef u64 size = HEADER + key_size + value_size, padded
@@ -155,7 +167,7 @@ cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, 
     if size > PAGE_SIZE and (value_size > PAGE_SIZE or HEADER + key_size + REFERENCE <= PAGE_SIZE):
         used = &reference
         memset(used, 0, REFERENCE)
-        if write_extent(t, value, value_size, &reference.place, &reference.crc) != PMKV_OK:
+        if write_extent(t, value, value_size, may_change, &reference.place, &reference.crc) != PMKV_OK:
             return t.status
         size = HEADER + key_size + REFERENCE
     padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
@@ -170,7 +182,7 @@ cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, 
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
         fill_body(t, body, size, key, key_size, value, value_size, used)
-        if write_extent(t, body, size, place, &body_crc) == PMKV_OK:
+        if write_extent(t, body, size, False, place, &body_crc) == PMKV_OK:
             own_extent(t, place[0], place[0])
         free(body)
     if used != NULL and t.status == PMKV_OK:

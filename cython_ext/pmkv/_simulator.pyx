@@ -15,7 +15,7 @@ unit is a sector of 512 bytes, and a sector is not torn.
 Crashes are placed at every fence and sync, before it takes effect, and at the return of every
 operation; then inside the recovery of such a state, and inside an operation that follows it.
 """
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport record_class
 from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
@@ -380,6 +380,7 @@ cdef class Simulator:
     def put(self, bytes key, bytes value, *, bint explored=True):
         cdef Item item
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
+        item.may_change = False
         txn_begin(&self.txn)
         self.finish(transaction_put(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS),
                     {**self.model, key: value}, explored, "put")
@@ -393,7 +394,7 @@ cdef class Simulator:
 
     def put_many(self, dict pairs, *, bint explored=True):
         cdef list keys = list(pairs), values = list(pairs.values())
-        cdef Item* items = <Item*>malloc((len(keys) + 1) * sizeof(Item))
+        cdef Item* items = <Item*>calloc(len(keys) + 1, sizeof(Item))
         cdef int i, status
         for i in range(len(keys)):
             items[i].key, items[i].key_size = <bytes>keys[i], len(keys[i])
@@ -684,6 +685,7 @@ cdef class Simulator:
         cdef _Pending pending
         key, value = self.successor()
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
+        item.may_change = False
         self.lay_out(state)
         if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")
@@ -769,6 +771,7 @@ cdef class Simulator:
             return status
         if site == "CHECK_DESCRIPTOR":
             item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
+            item.may_change = False
             txn_begin(&self.scratch_txn)
             status = transaction_put(&self.scratch_txn, &self.no_pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)

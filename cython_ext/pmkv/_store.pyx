@@ -705,6 +705,7 @@ cdef class Core:
             release(&k)
             raise
         item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
+        item.may_change = v.held
         try:
             self.begin(not self.may_wait(v.size))
             entries = pmkv_load(&self.pool.m, NAMESPACE + NAMESPACE_ENTRY_COUNT)
@@ -790,6 +791,7 @@ cdef class Core:
                 raise
             if value is not MISSING and status >= 0:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
+                item.may_change = v.held
                 self.changes += status == PMKV_NOT_FOUND
                 with nogil:
                     status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, PUT_ALWAYS)
@@ -850,6 +852,7 @@ cdef class Core:
             if same and new is not None:
                 self.changes += status == PMKV_NOT_FOUND
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
+                item.may_change = n.held
                 with nogil:
                     status = transaction_put(&self.txn, &self.pins, NAMESPACE, &item, PUT_ALWAYS)
             elif same and status == PMKV_OK:
@@ -1192,6 +1195,7 @@ cdef class _Batch:
         if self.keys_are_str:
             need_text(key)
         self.keep(value, False, &item.value, &item.value_size)
+        item.may_change = not isinstance(value, (bytes, str))
         return self.append_key(key)
 
     def __dealloc__(self):

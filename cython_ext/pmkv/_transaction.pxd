@@ -14,6 +14,7 @@ cdef struct Item:
     u64 key_size
     const char* value
     u64 value_size
+    bint may_change          # the value lies in a buffer that another thread may store into
 
 cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                           Record* r) noexcept nogil

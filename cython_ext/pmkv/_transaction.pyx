@@ -63,7 +63,8 @@ cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, Pu
         return PMKV_EXISTS
     if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
         return PMKV_NOT_FOUND
-    if record_write(t, item.key, item.key_size, item.value, item.value_size, &place) != PMKV_OK:
+    if record_write(t, item.key, item.key_size, item.value, item.value_size, item.may_change,
+                    &place) != PMKV_OK:
         return t.status
     if status == PMKV_OK:
         mapping_replace(t, &probe, place)
