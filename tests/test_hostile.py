@@ -1,0 +1,108 @@
+"""A crafted pool, whose every check fits, may be refused or give errors; it kills nobody.
+
+Words of a sound pool are changed at random and sealed again, descriptors get a new checksum;
+then the pool is read, checked and written to in a child process, whose death is a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmkv
+from pmkv._layout import crc32c, is_sealed, seal
+
+PAYLOAD = (1 << 56) - 1
+HEADER_SIZE, DESCRIPTORS_END = 2 << 20, 4 << 20
+KEYS = 1500
+
+
+def sound_pool(path: Path) -> bytes:
+    rng = random.Random(0)
+    with pmkv.open(path) as db:
+        sizes = (i % 300 if i % 20 else 6000 for i in range(KEYS))
+        db.put_many((b"key%d" % i, rng.randbytes(size)) for i, size in enumerate(sizes))
+        db.delete_many(b"key%d" % i for i in range(0, KEYS, 5))
+    return path.read_bytes()
+
+
+def word_at(pool: bytes | bytearray, place: int) -> int:
+    return int(struct.unpack_from("<Q", pool, place)[0])
+
+
+def sealed_places(pool: bytes) -> list[int]:
+    """Where the root, leaves and nodes (and, by chance, records) have sealed words."""
+    places = itertools.chain(range(4096, 8192, 8), range(DESCRIPTORS_END, len(pool) - 8, 8))
+    return [place for place in places if (word := word_at(pool, place)) and is_sealed(word)]
+
+
+def craft_word(pool: bytearray, places: list[int], rng: random.Random) -> None:
+    place = rng.choice(places)
+    old = word_at(pool, place) & PAYLOAD
+    another = word_at(pool, rng.choice(places)) & PAYLOAD
+    new = rng.choice(
+        (old ^ 1 << rng.randrange(56), rng.getrandbits(56), rng.getrandbits(20), old + 1, another)
+    )
+    struct.pack_into("<Q", pool, place, seal(new & PAYLOAD))
+
+
+def craft_descriptor(pool: bytearray, rng: random.Random) -> None:
+    used = [at for at in range(HEADER_SIZE, DESCRIPTORS_END, 64) if any(pool[at : at + 64])]
+    place = rng.choice(used)
+    line = bytearray(pool[place : place + 64])
+    line[rng.choice((*range(24), *range(32, 64)))] ^= rng.randrange(1, 256)
+    line[24:32] = bytes(8)
+    struct.pack_into("<Q", line, 24, crc32c(bytes(line)) ^ crc32c(bytes(64)))
+    pool[place : place + 64] = line
+
+
+def use(path: Path, flag: Any) -> None:
+    """Everything that a user may do; errors are answers."""
+    with contextlib.suppress(pmkv.Error, OSError), pmkv.open(path, flag) as db:
+        for i in range(KEYS):
+            with contextlib.suppress(pmkv.Error):
+                db.get(b"key%d" % i)
+        with contextlib.suppress(pmkv.Error):
+            for _ in itertools.islice(db.items(), 50 * KEYS):
+                pass
+        db.check()
+        for i in range(400 if flag == "w" else 0):
+            with contextlib.suppress(pmkv.Error, OSError):
+                db.put(b"key%d" % (i * 7 % KEYS), bytes(i * 37 % 7000))
+            with contextlib.suppress(pmkv.Error, OSError):
+                db.delete(b"key%d" % (i * 5 % KEYS))
+        if flag == "w":
+            with contextlib.suppress(pmkv.Error, OSError):
+                db.clear()
+
+
+def use_crafted_pools(path: Path, sound: bytes, seed: int, trials: int) -> None:
+    places = sealed_places(sound)
+    for trial in range(trials):
+        rng = random.Random(seed * 1000 + trial)
+        pool = bytearray(sound)
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            if rng.random() < 0.6:
+                craft_word(pool, places, rng)
+            else:
+                craft_descriptor(pool, rng)
+        path.unlink(missing_ok=True)
+        path.write_bytes(pool)
+        use(path, rng.choice("rw"))
+        os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crafted_pool_gives_errors_and_neither_a_crash_nor_a_hang(
+    memory_dir: Path, in_child: Callable[..., Any], seed: int, effort: int
+) -> None:
+    sound = sound_pool(memory_dir / "sound.pmkv")
+    in_child(use_crafted_pools, memory_dir / "crafted.pmkv", sound, seed, 40 * effort)
