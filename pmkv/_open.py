@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pmkv import _medium, _store
 from pmkv._errors import (
@@ -30,10 +30,20 @@ from pmkv._handle import Store
 from pmkv._version import __version__
 
 # Sizes of a new pool, in bytes and pages: 6 MiB of file to begin with.
-_HEADER_SIZE: Final = 2 << 20
-_RING_SIZE: Final = 1536 << 10
-_SECTION_PAGES: Final = 32768
 _INITIAL_PAGES: Final = 512
+
+
+class _Geometry(NamedTuple):
+    """How a new pool is laid out: bytes of its header and redo ring, pages of a section."""
+
+    header_size: int
+    ring_size: int
+    section_pages: int
+
+
+_USUAL: Final = _Geometry(2 << 20, 1536 << 10, 32768)  # everything on huge pages' boundaries
+_SMALL: Final = _Geometry(256 << 10, 128 << 10, 1024)  # where max_size leaves no room for that
+_SMALL_BELOW: Final = 16 << 20
 _RESERVE_SIZE: Final = 1 << 40
 
 _KEYS_STR: Final = 1
@@ -142,9 +152,7 @@ def _make(fd: int, path: str, persistence: str, max_size: int | None, options: i
         secrets.token_bytes(16),
         f"pmkv {__version__}".encode(),
         time.time_ns(),
-        _HEADER_SIZE,
-        _RING_SIZE,
-        _SECTION_PAGES,
+        *(_SMALL if max_size is not None and max_size < _SMALL_BELOW else _USUAL),
         _INITIAL_PAGES,
         options,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -202,3 +203,25 @@ def test_a_pool_that_cannot_be_made_leaves_no_file_behind(small_file_system: Pat
         assert os.listdir(small_file_system) == ["filler"]
     finally:
         filler.unlink()
+
+
+@pytest.mark.parametrize("max_size", [600 << 10, 1 << 20, 4 << 20, 15 << 20])
+def test_a_pool_with_a_small_max_size_is_laid_out_to_fit(pool_path: Path, max_size: int) -> None:
+    with pmkv.open(pool_path, max_size=max_size) as db:
+        with pytest.raises(pmkv.PoolFullError):
+            for i in itertools.count():
+                db[b"%d" % i] = b"v" * 1000
+        assert os.stat(pool_path).st_size <= max_size
+        assert db.stat()["live_bytes"] > max_size // 3
+        count = len(db)
+        db.delete_many(b"%d" % i for i in range(count // 2))
+        db[b"large"] = b"l" * 20_000
+        assert db.check() == []
+    with pmkv.open(pool_path) as again:
+        assert len(again) == count - count // 2 + 1
+
+
+def test_a_max_size_that_no_pool_fits_is_refused(pool_path: Path) -> None:
+    with pytest.raises(ValueError, match="too small"):
+        pmkv.open(pool_path, max_size="64 KiB")
+    assert not pool_path.exists()
