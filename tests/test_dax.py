@@ -1,6 +1,6 @@
 """On a DAX file system MAP_SYNC is granted and the cache-line domain is found.
 
-Set PMKV_TEST_DIR to a directory there: then all tests put their pools into it, too.
+Set PMKV_TEST_DIR to a directory there: then the tests that use memory put their pools into it.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from pmkv._pool cimport (
 )
 from pmkv._redo cimport redo_replay
 
-cdef u64 WINDOW_LINES_PAGE = 4096   # 256 KiB of log: a thousand commits of 100 bytes, 5 ms of replay
-cdef u64 WINDOW_LINES = 2048        # 128 KiB: a thousand commits, 3 ms of faults on pages touched again
+cdef u64 WINDOW_LINES_PAGE = 4096   # 256 KiB of log: some 800 commits of 100 bytes
+cdef u64 WINDOW_LINES = 2048        # 128 KiB: some 400 of them, each a few faults on pages touched again
 
 
 cdef int recovery_run(Pool* p, u64 file_size, u64* replayed) noexcept nogil:

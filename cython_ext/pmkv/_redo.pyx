@@ -39,7 +39,7 @@ cdef enum:
     CARRIED_MAX = 4 << 10         # bytes of data that an entry carries
     CARRIED_MAX_PAGE = 32 << 10   # in the page domain, where a second sync costs more than copying
     RECENT = 128                  # lines that flush_applied remembers
-    STREAM_MIN = 1024             # from this size up a copy past the cache is faster (docs/decisions)
+    STREAM_MIN = 1024             # from this size up a copy past the cache is faster (docs/decisions/0006)
 
 
 # ---- the transaction's memory ------------------------------------------------------------
@@ -158,7 +158,7 @@ cdef inline size_t find(const Txn* t, u64 place) noexcept nogil:
 
 
 cdef int enlarge(Txn* t) noexcept nogil:
-    """Twice the room; the table is filled again by the caller."""
+    """Twice the room, and a table of twice the size with the same words."""
     cdef size_t capacity = t.word_capacity * 2
     cdef u64* places = <u64*>realloc(t.places, capacity * 8)
     cdef u64* words
