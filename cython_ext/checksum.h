@@ -15,6 +15,7 @@
 #define PMKV_CRC32C_POLYNOMIAL 0x82f63b78u
 
 static int pmkv_crc_by_instruction;
+static int pmkv_crc_by_folding;
 static uint32_t pmkv_crc_table[8][256];
 
 /* Runs when the module is loaded: 8 KiB of tables only where they are needed. */
@@ -35,6 +36,7 @@ static void pmkv_crc_tables_build(void)
 __attribute__((constructor)) static void pmkv_checksum_init(void)
 {
     pmkv_crc_by_instruction = pmkv_arch_has_crc32c();
+    pmkv_crc_by_folding = pmkv_crc_by_instruction && pmkv_arch_has_folding();
     if (!pmkv_crc_by_instruction)
         pmkv_crc_tables_build();
 }
@@ -62,23 +64,44 @@ static inline uint32_t pmkv_crc_u8(uint32_t crc, uint8_t byte)
     return (crc >> 8) ^ pmkv_crc_table[0][(crc ^ byte) & 255];
 }
 
-/* State in, state out: start from ~0 and invert at the end for the standard CRC32C. */
+static __attribute__((noinline)) uint32_t pmkv_crc_update_plainly(uint32_t crc, const unsigned char *at, size_t n)
+{
+    if (pmkv_crc_by_instruction) {
+        crc = pmkv_arch_crc32c_words(crc, at, n & ~(size_t)7);
+        at += n & ~(size_t)7;
+        n &= 7;
+    }
+    for (; n >= 8; at += 8, n -= 8) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        crc = pmkv_crc_u64_by_table(crc, word);
+    }
+    for (; n > 0; at++, n--)
+        crc = pmkv_crc_u8(crc, *at);
+    return crc;
+}
+
+/* State in, state out: start from ~0 and invert at the end for the standard CRC32C.
+ *
+ * The crc32 instruction runs on one port of the processor.  Bytes that are still on their way from
+ * memory fill that port's queue, and everything behind waits with them, also what does not depend
+ * on them, such as the next key's misses.  Folding by carry-less multiplication is no faster when
+ * the bytes are there, but leaves the way free: docs/decisions/0011. */
 static inline uint32_t pmkv_crc_update(uint32_t crc, const void *data, size_t n)
 {
     const unsigned char *at = (const unsigned char *)data;
     uint64_t word;
-    if (__builtin_expect(pmkv_crc_by_instruction, 1)) {
-        size_t words = n & ~(size_t)7;
-        crc = pmkv_arch_crc32c_words(crc, at, words);
-        at += words;
-        n -= words;
-    }
-    for (; n >= 8; at += 8, n -= 8) {
+    if (__builtin_expect(!pmkv_crc_by_folding || n < 16, 0))
+        return pmkv_crc_update_plainly(crc, at, n);
+    crc = pmkv_arch_crc32c_fold(crc, at, n & ~(size_t)15);
+    at += n & ~(size_t)15;
+    if (n & 8) {
         memcpy(&word, at, 8);
-        crc = pmkv_crc_u64(crc, word);
+        crc = pmkv_arch_crc32c_u64(crc, word);
+        at += 8;
     }
-    for (; n > 0; at++, n--)
-        crc = pmkv_crc_u8(crc, *at);
+    for (n &= 7; n > 0; at++, n--)
+        crc = pmkv_arch_crc32c_u8(crc, *at);
     return crc;
 }
 

@@ -31,6 +31,14 @@ def test_crc32c_in_three_streams_equals_crc32c_bit_by_bit(size: int) -> None:
     assert crc32c(data) == crc32c_bit_by_bit(data)
 
 
+@pytest.mark.parametrize("first", [0, 1, 4, 15])
+def test_crc32c_by_folding_equals_crc32c_by_table(first: int) -> None:
+    data = random.Random(3).randbytes(700)
+    for words in range(0, 80):
+        part = data[first : first + 8 * words]
+        assert crc32c(part) == crc32c_by_table(part)
+
+
 def test_crc32c_by_table_equals_crc32c_by_instruction() -> None:
     data = random.Random(1).randbytes(4096)
     assert crc32c_by_table(data) == crc32c(data)

@@ -16,6 +16,7 @@ HEADERS = [
     ["arch/arch.h"],
     ["layout.h", "status.h", "atomics.h", "hash.h", "checksum.h"],
     ["crc32c_long.h", "persist.h"],
+    ["recycle.h"],  # L6: Python's objects
 ]
 MODULES = [
     ["_core"],  # L0, with the headers

@@ -32,6 +32,18 @@ static inline uint32_t pmkv_arch_crc32c_words(uint32_t crc, const unsigned char 
 }
 #endif
 
+#ifndef PMKV_HAVE_FOLDING
+static inline int pmkv_arch_has_folding(void)
+{
+    return 0;
+}
+
+static inline uint32_t pmkv_arch_crc32c_fold(uint32_t crc, const unsigned char *at, size_t n)
+{
+    return pmkv_arch_crc32c_words(crc, at, n);
+}
+#endif
+
 #ifndef PMKV_STREAM_NEEDS_FLUSH
 #define PMKV_STREAM_NEEDS_FLUSH 0
 #endif

@@ -90,34 +90,79 @@ static inline unsigned pmkv_arch_match8(const uint64_t *words, uint64_t wanted, 
 }
 #define PMKV_HAVE_MATCH8 1
 
-/* n bytes, a multiple of 8: the state stays 64 bits wide, so the chain is the instruction alone. */
-static inline uint32_t pmkv_arch_crc32c_words(uint32_t crc, const unsigned char *at, size_t n)
-{
-    uint64_t wide = crc, word;
-    for (; n >= 32; at += 32, n -= 32) {
-        memcpy(&word, at, 8);
-        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
-        memcpy(&word, at + 8, 8);
-        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
-        memcpy(&word, at + 16, 8);
-        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
-        memcpy(&word, at + 24, 8);
-        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
-    }
-    for (; n > 0; at += 8, n -= 8) {
-        memcpy(&word, at, 8);
-        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
-    }
-    return (uint32_t)wide;
-}
-#define PMKV_HAVE_CRC32C_WORDS 1
-
 static inline uint32_t pmkv_arch_crc32c_u64(uint32_t crc, uint64_t word)
 {
     uint64_t wide = crc;
     __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
     return (uint32_t)wide;
 }
+
+struct pmkv_any_word {
+    uint64_t word;
+} __attribute__((packed, may_alias));
+
+/* n bytes, a multiple of 8: the state stays 64 bits wide, so the chain is the instruction alone. */
+static inline uint32_t pmkv_arch_crc32c_words(uint32_t crc, const unsigned char *at, size_t n)
+{
+    uint64_t wide = crc;
+    for (; n > 0; at += 8, n -= 8)
+        __asm__("crc32q %1, %0" : "+r"(wide) : "m"(((const struct pmkv_any_word *)at)->word));
+    return (uint32_t)wide;
+}
+#define PMKV_HAVE_CRC32C_WORDS 1
+
+struct pmkv_any_words {
+    __m128i word;
+} __attribute__((packed, may_alias));
+
+static inline int pmkv_arch_has_folding(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 2) || !(c & 1u << 28) || !(c & 1u << 27))
+        return 0;
+    __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (a & 6) == 6;
+}
+
+static inline uint32_t pmkv_arch_crc32c_fold(uint32_t crc, const unsigned char *at, size_t n)
+{
+    static const uint64_t by[2] __attribute__((aligned(16))) = {0x3743f7bd00000000, 0x3171d43000000000};
+    const __m128i factors = *(const __m128i *)by;
+    __m128i folded = _mm_xor_si128(_mm_loadu_si128((const __m128i *)at), _mm_cvtsi32_si128((int)crc));
+    __m128i high, low;
+    uint64_t state = 0;
+#define PMKV_FOLD(offset)                                                                          \
+    __asm__("vpclmulqdq $0x11, %3, %0, %1\n\tvpclmulqdq $0x00, %3, %0, %2\n\t"                     \
+            "vpxor %4, %1, %1\n\tvpxor %1, %2, %0"                                                 \
+            : "+x"(folded), "=&x"(high), "=&x"(low)                                                \
+            : "x"(factors), "m"(((const struct pmkv_any_words *)(at + (offset)))->word))
+    for (; n > 12 * 16; at += 64, n -= 64) {
+        PMKV_FOLD(16);
+        PMKV_FOLD(32);
+        PMKV_FOLD(48);
+        PMKV_FOLD(64);
+    }
+    at += n;
+    switch (n / 16) {
+    case 12: PMKV_FOLD(-176); /* fall through */
+    case 11: PMKV_FOLD(-160); /* fall through */
+    case 10: PMKV_FOLD(-144); /* fall through */
+    case 9: PMKV_FOLD(-128); /* fall through */
+    case 8: PMKV_FOLD(-112); /* fall through */
+    case 7: PMKV_FOLD(-96); /* fall through */
+    case 6: PMKV_FOLD(-80); /* fall through */
+    case 5: PMKV_FOLD(-64); /* fall through */
+    case 4: PMKV_FOLD(-48); /* fall through */
+    case 3: PMKV_FOLD(-32); /* fall through */
+    case 2: PMKV_FOLD(-16); /* fall through */
+    default:;
+    }
+#undef PMKV_FOLD
+    __asm__("crc32q %1, %0" : "+r"(state) : "r"(_mm_cvtsi128_si64(folded)));
+    __asm__("crc32q %1, %0" : "+r"(state) : "r"(_mm_cvtsi128_si64(_mm_unpackhi_epi64(folded, folded))));
+    return (uint32_t)state;
+}
+#define PMKV_HAVE_FOLDING 1
 
 static inline uint32_t pmkv_arch_crc32c_u8(uint32_t crc, uint8_t byte)
 {

@@ -94,7 +94,7 @@ cdef u64 mapping_hash(const Pool* p, const char* key, u64 key_size) noexcept nog
 
 # ---- look-up ---------------------------------------------------------------------------------
 
-cdef int descend(Pool* p, Txn* t, u64 root_place, Probe* probe, Path* path) noexcept nogil:
+cdef inline int descend(Pool* p, Txn* t, u64 root_place, Probe* probe, Path* path) noexcept nogil:
     """Follows the hash to its leaf, testing each reference on the way."""
     cdef u64 place = root_place, word, bits, consumed = 0, node
     cdef u64 end = page_place(p, p.file_pages)
@@ -130,7 +130,7 @@ cdef int descend(Pool* p, Txn* t, u64 root_place, Probe* probe, Path* path) noex
         level += 1
 
 
-cdef int mapping_locate(Pool* p, Txn* t, u64 root_place, u64 hash, Probe* probe) noexcept nogil:
+cdef inline int locate(Pool* p, Txn* t, u64 root_place, u64 hash, Probe* probe) noexcept nogil:
     cdef int status
     probe.hash = hash
     probe.slot = 0
@@ -140,6 +140,11 @@ cdef int mapping_locate(Pool* p, Txn* t, u64 root_place, u64 hash, Probe* probe)
         probe.tag = tag_at(hash, probe.depth)
         probe.alternate = alternate_of(probe.home, probe.tag)
     return status
+
+
+cdef int mapping_locate(Pool* p, Txn* t, u64 root_place, u64 hash, Probe* probe) noexcept nogil:
+    """Finds the leaf for a hash: the first half of a look-up."""
+    return locate(p, t, root_place, hash, probe)
 
 
 cdef void mapping_prefetch_bucket(const Pool* p, const Probe* probe) noexcept nogil:
@@ -166,6 +171,15 @@ cdef inline void prefetch_record_lines(const char* record) noexcept nogil:
     pmkv_prefetch(record + 2 * LINE_SIZE)
 
 
+cdef inline bint same_bytes(const char* a, const char* b, u64 size) noexcept nogil:
+    """memcmp() == 0, inline for keys of up to 16 bytes."""
+    cdef const u64* x = <const u64*>a
+    cdef const u64* y = <const u64*>b
+    if size < 8 or size > 16:
+        return memcmp(a, b, size) == 0
+    return ((x[0] ^ y[0]) | ((<const u64*>(a + size - 8))[0] ^ (<const u64*>(b + size - 8))[0])) == 0
+
+
 cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_size, Record* r) noexcept nogil:
     cdef int status
     prefetch_record_lines(<const char*>pmkv_at(&p.m, place_of(word)))
@@ -174,7 +188,7 @@ cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_
     status = record_parse(p, place_of(word), r)
     if status != PMKV_OK:
         return status
-    if r.key_size == key_size and memcmp(r.key, key, key_size) == 0:
+    if r.key_size == key_size and same_bytes(r.key, key, key_size):
         return PMKV_OK
     # Another key has the same tag, one time in thousands; or this one's bytes are damaged.
     return PMKV_NOT_FOUND if record_body_is_whole(p, r) else corrupted(p, PMKV_CHECK_RECORD, r.place)
@@ -219,15 +233,9 @@ cdef int bucket_is_sealed(Pool* p, Txn* t, u64 leaf, u64 bucket) noexcept nogil:
     return corrupted(p, PMKV_CHECK_SEAL, place)
 
 
-cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
-    """Finds the key's slot and record in the leaf that mapping_locate found."""
-    cdef int status
-    if probe.leaf == 0:
-        return PMKV_NOT_FOUND
-    status = match_bucket(p, t, probe, probe.home, probe.tag, key, key_size, r)
-    if status != PMKV_NOT_FOUND:
-        return status
-    status = bucket_is_sealed(p, t, probe.leaf, probe.home)
+cdef int match_elsewhere(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
+    """What is left to do for a key that its home bucket does not have."""
+    cdef int status = bucket_is_sealed(p, t, probe.leaf, probe.home)
     if status != PMKV_OK:
         return status
     if not word_at(p, t, slot_place(probe.leaf, probe.home, BUCKET_SLOTS - 1)) & SLOT_OVERFLOWED:
@@ -239,15 +247,37 @@ cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_s
     return PMKV_NOT_FOUND if status == PMKV_OK else status
 
 
+cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
+    """Finds the key's slot and record in the leaf that mapping_locate found."""
+    cdef int status
+    if probe.leaf == 0:
+        return PMKV_NOT_FOUND
+    status = match_bucket(p, t, probe, probe.home, probe.tag, key, key_size, r)
+    return status if status != PMKV_NOT_FOUND else match_elsewhere(p, t, probe, key, key_size, r)
+
+
+cdef inline int match_first(Pool* p, const Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
+    """Tries the first slot of the home bucket that has the tag: nearly always the only one."""
+    cdef u64 place = slot_place(probe.leaf, probe.home, 0), word
+    cdef unsigned same = pmkv_arch_match8(<const u64*>pmkv_at(&p.m, place), probe.tag, SLOT_TAG_MASK | SLOT_ALTERNATE)
+    if same == 0:
+        return PMKV_NOT_FOUND
+    place += __builtin_ctz(same) * 8
+    word = pmkv_load(&p.m, place)
+    return try_slot(p, place, word, key, key_size, r) if word & GRANULE_MASK else PMKV_NOT_FOUND
+
+
 cdef int mapping_get(Pool* p, u64 root_place, const char* key, u64 key_size, Record* r) noexcept nogil:
     """A reader's look-up.  A miss during an apply may have seen half of it: it looks again."""
     cdef Probe probe
-    cdef u64 hash = mapping_hash(p, key, key_size), before
+    cdef u64 hash = pmkv_hash64(p.seed0, p.seed1, key, key_size), before
     cdef int status
     while True:
         before = pmkv_atomic_load(&p.apply_sequence)
-        status = mapping_locate(p, NULL, root_place, hash, &probe)
+        status = locate(p, NULL, root_place, hash, &probe)
         if status == PMKV_OK:
+            if probe.leaf and match_first(p, &probe, key, key_size, r) == PMKV_OK:
+                return PMKV_OK
             status = mapping_match(p, NULL, &probe, key, key_size, r)
         if status == PMKV_OK or (before & 1 == 0 and before == pmkv_atomic_load(&p.apply_sequence)):
             return status

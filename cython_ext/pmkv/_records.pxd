@@ -1,15 +1,15 @@
 """_records.pxd (L3): a key with its value, as stored."""
 from libc.stdint cimport uint16_t, uint32_t
-from pmkv._core cimport u64
-from pmkv._pool cimport Pool
+from pmkv._core cimport (
+    PMKV_CHECK_RECORD, PMKV_OK, PMKV_RECORD_EXTENT, pmkv_at, pmkv_check, pmkv_crc_update, pmkv_record, u64,
+)
+from pmkv._pool cimport Pool, corrupted, page_place
 from pmkv._redo cimport Txn
 
 cdef struct Record:
     u64 place
     u64 body_size                # header, key, and value or extent reference
-    u64 commit
     int flags
-    int codec
     const char* key
     u64 key_size
     const char* value
@@ -17,8 +17,42 @@ cdef struct Record:
     u64 extent_place             # 0: the value is in the body
     uint32_t value_crc           # of a value in an extent
 
-cdef int record_parse(Pool* p, u64 place, Record* r) noexcept nogil
-cdef bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil
+cdef enum:
+    RECORD_HEADER = sizeof(pmkv_record)
+    CRC_SHORT = 3 * 1024         # three streams do not pay below
+
+cdef int record_parse_reference(Pool* p, u64 place, Record* r) noexcept nogil
+cdef bint record_long_body_is_whole(const Pool* p, const Record* r) noexcept nogil
+
+# These two are inline: between a record's arrival from memory and the next key's request there
+# must be few enough instructions for the processor to look ahead over them all.
+
+cdef inline int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
+    """Fills `r` from the record at `place`; CORRUPTED if it cannot be one (C2)."""
+    cdef u64 end = page_place(p, p.file_pages)
+    cdef const pmkv_record* header
+    if place < p.header_size or place + RECORD_HEADER > end:
+        return corrupted(p, PMKV_CHECK_RECORD, place)
+    header = <const pmkv_record*>pmkv_at(&p.m, place)
+    r.place = place
+    r.flags = header.flags
+    r.key = <const char*>header + RECORD_HEADER
+    r.key_size = header.key_size
+    r.value_size = header.value_size
+    r.value = r.key + r.key_size
+    if r.flags:
+        return record_parse_reference(p, place, r)
+    r.body_size = RECORD_HEADER + r.key_size + r.value_size
+    r.extent_place = 0
+    return PMKV_OK if r.body_size <= end - place else corrupted(p, PMKV_CHECK_RECORD, place)
+
+cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
+    cdef const pmkv_record* header = <const pmkv_record*>(r.key - RECORD_HEADER)
+    if r.body_size > CRC_SHORT:
+        return record_long_body_is_whole(p, r)
+    return pmkv_check(&p.m, PMKV_CHECK_RECORD,
+                      header.crc == ~pmkv_crc_update(~<uint32_t>0, <const char*>header + 4, r.body_size - 4))
+
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil
 cdef int record_verify(Pool* p, const Record* r) noexcept nogil
 cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, u64 value_size,

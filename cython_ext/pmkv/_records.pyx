@@ -24,10 +24,9 @@ cdef extern from "crc32c_long.h" nogil:
     uint32_t pmkv_crc_update_long(uint32_t crc, const void* data, size_t n)
 
 cdef enum:
-    HEADER = sizeof(pmkv_record)
+    HEADER = RECORD_HEADER
     REFERENCE = sizeof(pmkv_extent_reference)
     PAGE = 4096
-    SHORT = 3 * 1024              # three streams do not pay below
     PART = 3072                   # what crc32c_long.h takes at once
     OWNER_WORD = 2
 
@@ -36,49 +35,28 @@ cdef uint32_t crc32c(const void* data, u64 size) noexcept nogil:
     return ~pmkv_crc_update_long(~<uint32_t>0, data, size)
 
 
-cdef inline uint32_t crc32c_short(const void* data, u64 size) noexcept nogil:
-    return ~pmkv_crc_update(~<uint32_t>0, data, size)
-
-
 # ---- reading ---------------------------------------------------------------------------
 
-cdef int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
-    """Fills `r` from the record at `place`; CORRUPTED if it cannot be one (C2)."""
+cdef int record_parse_reference(Pool* p, u64 place, Record* r) noexcept nogil:
+    """The rest of record_parse for a record that has flags: its value lies in an extent."""
     cdef u64 end = page_place(p, p.file_pages)
-    cdef const pmkv_record* header
     cdef pmkv_extent_reference reference
-    if place < p.header_size or place + HEADER > end:
+    r.body_size = HEADER + r.key_size + REFERENCE
+    if r.flags != PMKV_RECORD_EXTENT or r.body_size > end - place:
         return corrupted(p, PMKV_CHECK_RECORD, place)
-    header = <const pmkv_record*>pmkv_at(&p.m, place)
-    r.place = place
-    r.commit = header.commit
-    r.flags = header.flags
-    r.codec = header.codec
-    r.key = <const char*>header + HEADER
-    r.key_size = header.key_size
-    r.value_size = header.value_size
-    r.body_size = HEADER + r.key_size + (REFERENCE if r.flags & PMKV_RECORD_EXTENT else r.value_size)
-    if r.flags & ~PMKV_RECORD_EXTENT or r.body_size > end - place:
+    memcpy(&reference, r.value, REFERENCE)
+    if (reference.place < p.header_size or (reference.place - p.header_size) % PAGE_SIZE
+            or reference.place > end or r.value_size > end - reference.place):
         return corrupted(p, PMKV_CHECK_RECORD, place)
-    r.value = r.key + r.key_size
-    r.extent_place = 0
-    if r.flags & PMKV_RECORD_EXTENT:
-        memcpy(&reference, r.value, REFERENCE)
-        if (reference.place < p.header_size or (reference.place - p.header_size) % PAGE_SIZE
-                or reference.place > end or r.value_size > end - reference.place):
-            return corrupted(p, PMKV_CHECK_RECORD, place)
-        r.extent_place = reference.place
-        r.value_crc = reference.crc
-        r.value = <const char*>pmkv_at(&p.m, reference.place)
+    r.extent_place = reference.place
+    r.value_crc = reference.crc
+    r.value = <const char*>pmkv_at(&p.m, reference.place)
     return PMKV_OK
 
 
-cdef bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
+cdef bint record_long_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
     cdef const pmkv_record* header = <const pmkv_record*>pmkv_at(&p.m, r.place)
-    cdef const char* covered = <const char*>header + 4
-    if r.body_size <= SHORT:
-        return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c_short(covered, r.body_size - 4))
-    return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c(covered, r.body_size - 4))
+    return pmkv_check(&p.m, PMKV_CHECK_RECORD, header.crc == crc32c(<const char*>header + 4, r.body_size - 4))
 
 
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil:

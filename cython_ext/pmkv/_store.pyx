@@ -61,6 +61,12 @@ cdef extern from *:
     """
     const char* const site_texts[]
 
+cdef extern from "recycle.h":
+    ctypedef struct pmkv_spares:
+        pass
+    object pmkv_bytes(pmkv_spares* s, const char* data, Py_ssize_t size)
+    void pmkv_spares_clear(pmkv_spares* s)
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object unicode, Py_ssize_t* size) except NULL
 
@@ -250,6 +256,8 @@ cdef class Core:
     cdef Pool pool
     cdef Txn txn
     cdef Pins pins
+    cdef pmkv_spares key_spares
+    cdef pmkv_spares value_spares
     cdef PyThread_type_lock lock
     cdef bint writing             # a writer that may release the GIL holds `lock`
     cdef bint usable              # open, and in the process that opened it
@@ -278,6 +286,8 @@ cdef class Core:
             raise MemoryError
 
     def __dealloc__(self):
+        pmkv_spares_clear(&self.key_spares)
+        pmkv_spares_clear(&self.value_spares)
         if self.usable and self.pool.writable and self.pool.m.fd >= 0:
             redo_checkpoint(&self.pool)
         if self.pool.m.data != NULL:
@@ -408,9 +418,13 @@ cdef class Core:
     @final
     cdef int need_whole_body(self, const Record* r) except -1:
         if self.verify and not record_body_is_whole(&self.pool, r):
-            self.pool.fault.site, self.pool.fault.place = PMKV_CHECK_RECORD, r.place
-            self.fail(PMKV_CORRUPTED)
+            self.damaged(PMKV_CHECK_RECORD, r.place)
         return 0
+
+    @final
+    cdef int damaged(self, int site, u64 place) except -1:
+        self.pool.fault.site, self.pool.fault.place = site, place
+        return self.fail(PMKV_CORRUPTED)
 
     # -- reading --
 
@@ -418,14 +432,15 @@ cdef class Core:
     cdef object key_of(self, const Record* r):
         if self.keys_are_str:
             return r.key[:r.key_size].decode()
-        return PyBytes_FromStringAndSize(r.key, r.key_size)
+        return pmkv_bytes(&self.key_spares, r.key, r.key_size)
 
     @final
-    cdef object value_of(self, const Record* r):
+    cdef inline object value_of(self, const Record* r):
         """The value as bytes: one copy, its checksum tested."""
-        self.need_whole_body(r)
+        if self.verify and not record_body_is_whole(&self.pool, r):
+            self.damaged(PMKV_CHECK_RECORD, r.place)
         if r.extent_place == 0:
-            return PyBytes_FromStringAndSize(r.value, r.value_size)
+            return pmkv_bytes(&self.value_spares, r.value, r.value_size)
         return self.large_value_of(r)
 
     @final
