@@ -135,6 +135,22 @@
     F(extent_reference, uint32_t, crc, "CRC32C of the value")                 \
     F(extent_reference, uint32_t, reserved, "zero")
 
+/* ---- ordered keys: a B+tree whose nodes are 1 KiB -------------------------------------------- */
+#define PMKV_TREE_NODE_FIELDS(F, A)                                               \
+    F(tree_node, uint64_t, header, "sealed: see below")                       \
+    F(tree_node, uint16_t, prefix_size, "bytes that all keys of the node begin with") \
+    F(tree_node, uint16_t, reserved, "zero")                                  \
+    A(tree_node, uint8_t, heap, 884, "the prefix, then entries, each at a multiple of 4 (inner: 8)") \
+    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of the entries, in units of 4, in order of their keys")
+
+#define PMKV_TREE_CHILD_FIELDS(F, A)                                              \
+    F(tree_child, uint64_t, child, "sealed: granule of the node")             \
+    F(tree_child, uint64_t, count, "sealed: keys below it")
+
+#define PMKV_TREE_KEY_FIELDS(F, A)                                                \
+    F(tree_key, uint16_t, size, "bytes after the prefix that follow; bit 15: the place of a record with the whole key, 8 bytes") \
+    F(tree_key, uint16_t, check, "low half of the CRC32C of size and what follows")
+
 #define PMKV_ALL_FIELDS(F, A)                                                  \
     PMKV_SUPERBLOCK_FIELDS(F, A)                                               \
     PMKV_DESCRIPTOR_FIELDS(F, A)                                               \
@@ -142,7 +158,10 @@
     PMKV_ROOT_FIELDS(F, A)                                                     \
     PMKV_ENTRY_FIELDS(F, A)                                                    \
     PMKV_RECORD_FIELDS(F, A)                                                   \
-    PMKV_EXTENT_REFERENCE_FIELDS(F, A)
+    PMKV_EXTENT_REFERENCE_FIELDS(F, A)                                         \
+    PMKV_TREE_NODE_FIELDS(F, A)                                                \
+    PMKV_TREE_CHILD_FIELDS(F, A)                                               \
+    PMKV_TREE_KEY_FIELDS(F, A)
 
 #define PMKV_SCALAR_(struct_, type, name, meaning) type name;
 #define PMKV_ARRAY_(struct_, type, name, count, meaning) type name[count];
@@ -165,6 +184,14 @@ PMKV_DECLARE(record, PMKV_RECORD_FIELDS);
 static_assert(sizeof(struct pmkv_record) == 24, "record: 24 bytes before the key");
 PMKV_DECLARE(extent_reference, PMKV_EXTENT_REFERENCE_FIELDS);
 static_assert(sizeof(struct pmkv_extent_reference) == 16, "reference: two words");
+
+PMKV_DECLARE(tree_node, PMKV_TREE_NODE_FIELDS);
+static_assert(sizeof(struct pmkv_tree_node) == 1024, "tree_node: four to a page");
+static_assert(offsetof(struct pmkv_tree_node, heap) == 12, "the prefix follows its size");
+PMKV_DECLARE(tree_child, PMKV_TREE_CHILD_FIELDS);
+static_assert(sizeof(struct pmkv_tree_child) == 16, "tree_child: two words");
+PMKV_DECLARE(tree_key, PMKV_TREE_KEY_FIELDS);
+static_assert(sizeof(struct pmkv_tree_key) == 4, "tree_key: half a word before the bytes");
 
 /* ---- enumerations in the pool ------------------------------------------------------ */
 #define PMKV_PAGE_KINDS(K)                                                     \
@@ -217,6 +244,13 @@ enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
  *   |  check   |  reserved  | bits  |  depth   |   granule   |   reference
  *   +----------+------------+-------+----------+-------------+
  *    bits: log2 of the node's words, 0 for a leaf; depth: of a leaf, hash bits that lead to it
+ *
+ *    63      56 55  52 51                   20 19  16 15       8 7 6       0
+ *   +----------+------+-----------------------+------+----------+-+---------+
+ *   |  check   | zero |  CRC32C               | level|   heap   |A|  count  |   header of a tree node
+ *   +----------+------+-----------------------+------+----------+-+---------+
+ *    count: entries; A: which area of `order` holds; heap: its end, in units of 4 bytes from the
+ *    node's start; level: 0 for a leaf; CRC32C: of the order in use, then prefix_size and the prefix
  */
 #define PMKV_GRANULE_MASK ((1ull << 40) - 1)
 #define PMKV_SLOT_TAG_SHIFT 40
@@ -228,6 +262,14 @@ enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
 #define PMKV_REFERENCE_DEPTH_MASK 63u
 #define PMKV_REFERENCE_BITS_SHIFT 46
 #define PMKV_REFERENCE_BITS_MASK 15u
+
+#define PMKV_TREE_AREA_SHIFT 7
+#define PMKV_TREE_HEAP_SHIFT 8
+#define PMKV_TREE_LEVEL_SHIFT 16
+#define PMKV_TREE_CRC_SHIFT 20
+#define PMKV_TREE_ORDER_MAX 64
+#define PMKV_TREE_INLINE_MAX 128 /* a longer key lies in a record of its own, without a value */
+#define PMKV_TREE_FAR 0x8000u    /* in tree_key.size: the place of that record follows, 8 bytes */
 
 #define PMKV_BUCKET_SLOTS 8
 #define PMKV_LEAF_BUCKETS 64

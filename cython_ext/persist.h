@@ -69,7 +69,8 @@ enum pmkv_domain { PMKV_DOMAINS(PMKV_ENUM_DOMAIN_) };
     S(CHECK_SEAL, 'C', "check of a sealed word")                                 \
     S(CHECK_DESCRIPTOR, 'C', "CRC32C of a descriptor")                           \
     S(CHECK_RECORD, 'C', "CRC32C of a record")                                   \
-    S(CHECK_VALUE, 'C', "CRC32C of a value in an extent")
+    S(CHECK_VALUE, 'C', "CRC32C of a value in an extent")                        \
+    S(CHECK_TREE, 'C', "check of a node of the ordered keys, or of a key in it")
 #define PMKV_ENUM_SITE_(name, type, meaning) PMKV_##name,
 enum pmkv_site { PMKV_SITES(PMKV_ENUM_SITE_) PMKV_SITE_COUNT };
 

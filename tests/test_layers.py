@@ -26,7 +26,8 @@ MODULES = [
     ["_pages"],  # L2
     ["_blocks"],
     ["_records"],  # L3
-    ["_mapping"],
+    ["_mapping", "_treenode"],
+    ["_keytree"],
     ["_space"],  # L4
     ["_transaction"],
     ["_recovery", "_check"],  # L5

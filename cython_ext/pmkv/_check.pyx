@@ -6,7 +6,7 @@ agree with what was seen; every record's checksum fits and its key leads back to
 
 Memory: 33 bytes a page while it runs.  Changes nothing.
 """
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_shift
 from pmkv._core cimport *
@@ -14,6 +14,9 @@ from pmkv._mapping cimport LEAF_SLOTS, mapping_get
 from pmkv._pages cimport bin_of, descriptor_is_whole
 from pmkv._pool cimport Pool, descriptor_place, page_place, place_page, pool_damaged_copies
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_value_is_whole
+from pmkv._treenode cimport (
+    TREE_LEVELS, Node, Parts, Piece, node_piece, node_read, parts_compare, parts_copy, parts_size,
+)
 
 cdef extern from *:
     """
@@ -37,6 +40,10 @@ cdef extern from *:
         P(ENTRY_COUNT, "the count of entries is wrong")                            \\
         P(LIVE_BYTES, "the count of live bytes is wrong")                          \\
         P(LIMBO, "limbo is broken")                                                \\
+        P(TREE, "a node of the ordered keys is damaged")                           \\
+        P(TREE_ORDER, "the ordered keys are not in order")                         \\
+        P(TREE_COUNT, "a count of ordered keys is wrong")                          \\
+        P(TREE_KEYS, "ordered keys and mapping disagree")                          \\
         P(SUPERBLOCK, "a copy of the superblock is damaged; opening for writing repairs it")
     #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
     enum pmkv_problem { PMKV_PROBLEMS(PMKV_ENUM_PROBLEM_) };
@@ -48,6 +55,7 @@ cdef extern from *:
         PROBLEM_FREE_LIST, PROBLEM_FREE_COUNT, PROBLEM_BLOCK_LIST, PROBLEM_REFERENCE, PROBLEM_RECORD
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
         PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
+        PROBLEM_TREE, PROBLEM_TREE_ORDER, PROBLEM_TREE_COUNT, PROBLEM_TREE_KEYS
     const char* const problem_texts[]
 
 cdef struct Walk:
@@ -59,6 +67,11 @@ cdef struct Walk:
     u64 free_runs
     u64 listed_blocks
     bint verify_values
+    # of the ordered keys that are walked
+    u64 mapping               # where their namespace's mapping hangs
+    Parts last                # the key before
+    Parts separator           # what the next key must not be below
+    bint begun
 
 
 cdef const char* problem_text(int what) noexcept nogil:
@@ -313,9 +326,71 @@ cdef void check_reference(Walk* w, u64 root_place, u64 place, int level) noexcep
         last = word
 
 
+cdef void check_ordered_key(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
+    """It comes after the one before, not before the last separator, and the mapping has it."""
+    cdef u64 size = parts_size(&piece.key)
+    cdef char* whole = <char*>malloc(size + 1)
+    cdef Record r
+    if w.begun and (parts_compare(&w.last, &piece.key) >= 0 or parts_compare(&w.separator, &piece.key) > 0):
+        note(w, PROBLEM_TREE_ORDER, n.place)
+    w.last = piece.key
+    w.begun = True
+    if whole == NULL:
+        return
+    parts_copy(&piece.key, 0, whole)
+    if mapping_get(w.p, w.mapping, whole, size, &r) != PMKV_OK:
+        note(w, PROBLEM_TREE_KEYS, n.place)
+    free(whole)
+
+
+cdef u64 check_tree(Walk* w, u64 place, int level) noexcept nogil:
+    """Walks a node of the ordered keys and what is below it; how many keys that is."""
+    cdef Node n
+    cdef Piece piece
+    cdef Record r
+    cdef u64 below, total = 0
+    cdef int i
+    if node_read(w.p, NULL, place, level, &n) != PMKV_OK or n.level >= TREE_LEVELS:
+        note(w, PROBLEM_TREE, place)
+        return 0
+    if not reach_units(w, place, sizeof(pmkv_tree_node), PMKV_PAGE_NODES):
+        note(w, PROBLEM_REFERENCE, place)
+        return 0
+    for i in range(n.count):
+        if node_piece(w.p, NULL, &n, i, &piece) != PMKV_OK:
+            note(w, PROBLEM_TREE, place)
+            continue
+        if piece.far:
+            reach_record(w, piece.far, &r)
+        if n.level == 0:
+            check_ordered_key(w, &n, &piece)
+            total += 1
+            continue
+        if i and w.begun and parts_compare(&w.last, &piece.key) >= 0:
+            note(w, PROBLEM_TREE_ORDER, place)
+        if i:
+            w.separator = piece.key
+        below = check_tree(w, piece.child, n.level - 1)
+        if below != piece.count:
+            note(w, PROBLEM_TREE_COUNT, place)
+        total += below
+    return total
+
+
+cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
+    cdef u64 root = sealed(w, namespace + NAMESPACE_KEYTREE) << GRANULE_SHIFT
+    cdef bint wanted = not sealed(w, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
+    w.mapping = namespace + NAMESPACE_MAPPING
+    w.begun = False
+    memset(&w.separator, 0, sizeof(Parts))
+    if (check_tree(w, root, -1) if root else 0) != (entries if wanted else 0):
+        note(w, PROBLEM_TREE_KEYS, namespace + NAMESPACE_KEYTREE)
+
+
 cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
     cdef u64 entries = w.report.entries, live_bytes = w.report.live_bytes
     check_reference(w, namespace + NAMESPACE_MAPPING, namespace + NAMESPACE_MAPPING, 0)
+    check_keytree(w, namespace, w.report.entries - entries)
     if sealed(w, namespace + NAMESPACE_ENTRY_COUNT) != w.report.entries - entries:
         note(w, PROBLEM_ENTRY_COUNT, namespace + NAMESPACE_ENTRY_COUNT)
     if sealed(w, namespace + NAMESPACE_LIVE_BYTES) != w.report.live_bytes - live_bytes:

@@ -95,6 +95,20 @@ cdef extern from "layout.h" nogil:
         u64 place
         uint32_t crc
 
+    struct pmkv_tree_node:
+        u64 header
+        uint16_t prefix_size
+        uint8_t heap[884]
+        uint8_t order[128]
+
+    struct pmkv_tree_child:
+        u64 child
+        u64 count
+
+    struct pmkv_tree_key:
+        uint16_t size
+        uint16_t check
+
     enum:
         PMKV_PAGE_FRESH, PMKV_PAGE_FREE, PMKV_PAGE_FREE_TAIL, PMKV_PAGE_RECORDS
         PMKV_PAGE_NODES, PMKV_PAGE_BODY, PMKV_PAGE_EXTENT, PMKV_PAGE_LEAF
@@ -112,6 +126,13 @@ cdef extern from "layout.h" nogil:
     const u64 REFERENCE_DEPTH_MASK "PMKV_REFERENCE_DEPTH_MASK"
     const int REFERENCE_BITS_SHIFT "PMKV_REFERENCE_BITS_SHIFT"
     const u64 REFERENCE_BITS_MASK "PMKV_REFERENCE_BITS_MASK"
+    const int TREE_AREA_SHIFT "PMKV_TREE_AREA_SHIFT"
+    const int TREE_HEAP_SHIFT "PMKV_TREE_HEAP_SHIFT"
+    const int TREE_LEVEL_SHIFT "PMKV_TREE_LEVEL_SHIFT"
+    const int TREE_CRC_SHIFT "PMKV_TREE_CRC_SHIFT"
+    const int TREE_ORDER_MAX "PMKV_TREE_ORDER_MAX"
+    const int TREE_INLINE_MAX "PMKV_TREE_INLINE_MAX"
+    const int TREE_FAR "PMKV_TREE_FAR"
     const int BUCKET_SLOTS "PMKV_BUCKET_SLOTS"
     const int LEAF_BUCKETS "PMKV_LEAF_BUCKETS"
     const int NODE_MIN_BITS "PMKV_NODE_MIN_BITS"
@@ -134,6 +155,7 @@ cdef extern from "layout.h" nogil:
     const u64 NAMESPACE_ENTRY_COUNT "offsetof(struct pmkv_namespace_root, entry_count)"
     const u64 NAMESPACE_LIVE_BYTES "offsetof(struct pmkv_namespace_root, live_bytes)"
     const u64 NAMESPACE_OPTIONS "offsetof(struct pmkv_namespace_root, options)"
+    const u64 NAMESPACE_KEYTREE "offsetof(struct pmkv_namespace_root, keytree)"
 
 cdef extern from "status.h" nogil:
     enum:
@@ -170,7 +192,7 @@ cdef extern from "persist.h" nogil:
         PMKV_SYNC_DATA, PMKV_SYNC_COMMIT, PMKV_SYNC_CHECKPOINT, PMKV_SYNC_CHECKPOINT_DONE
         PMKV_SYNC_REPLAY, PMKV_SYNC_RECOVERED, PMKV_SYNC_FORMAT
         PMKV_CHECK_ENTRY, PMKV_CHECK_POSITION, PMKV_CHECK_INDIRECT, PMKV_CHECK_SUPERBLOCK
-        PMKV_CHECK_SEAL, PMKV_CHECK_DESCRIPTOR, PMKV_CHECK_RECORD, PMKV_CHECK_VALUE
+        PMKV_CHECK_SEAL, PMKV_CHECK_DESCRIPTOR, PMKV_CHECK_RECORD, PMKV_CHECK_VALUE, PMKV_CHECK_TREE
         PMKV_SITE_COUNT
 
     struct pmkv_tracer:

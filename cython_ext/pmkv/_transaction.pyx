@@ -1,13 +1,15 @@
 """_transaction.pyx (L4): put, delete and clear, as steps of one transaction.
 
-May know: the mapping, records, counts of a namespace, and what space_retire does.
+May know: the mapping, ordered keys, records, counts of a namespace, and what space_retire does.
 Nothing here is visible or durable before space_commit.
 
 Invariants
   T1. A namespace's entry_count is the number of keys of its mapping; live_bytes the sum of
       their sizes and their values'.  Both change in the commit that changes the mapping.
+  T2. The ordered keys of a namespace that wants order are the keys of its mapping.
 """
 from pmkv._core cimport *
+from pmkv._keytree cimport keytree_delete, keytree_free_all, keytree_insert
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
     mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
@@ -15,7 +17,7 @@ from pmkv._mapping cimport (
 )
 from pmkv._pool cimport corrupted
 from pmkv._records cimport Record, record_parse, record_write
-from pmkv._redo cimport Txn, txn_fail, txn_log_sealed, txn_read_sealed
+from pmkv._redo cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
 from pmkv._space cimport Pins, space_retire
 
 cdef enum:
@@ -48,6 +50,10 @@ cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, 
     return status if status >= 0 else txn_fail(t, status)
 
 
+cdef inline bint is_ordered(Txn* t, u64 namespace) noexcept nogil:
+    return not txn_read(t, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
+
+
 cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, PutMode mode) noexcept nogil:
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
     cdef Probe probe
@@ -71,6 +77,8 @@ cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, Pu
         space_retire(t, pins, &old)
         return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(&old))
     mapping_insert(t, namespace + NAMESPACE_MAPPING, &probe, place)
+    if is_ordered(t, namespace):
+        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size)
     count(t, namespace + NAMESPACE_ENTRY_COUNT, 1, 0)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
@@ -86,6 +94,8 @@ cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, 
     if status != PMKV_OK:
         return status
     mapping_remove(t, &probe)
+    if is_ordered(t, namespace):
+        keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
     space_retire(t, pins, &old)
     count(t, namespace + NAMESPACE_ENTRY_COUNT, 0, 1)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
@@ -152,5 +162,6 @@ cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil:
                     return txn_fail(t, status)
                 space_retire(t, pins, &r)
     mapping_free_all(t, namespace + NAMESPACE_MAPPING)
+    keytree_free_all(t, namespace + NAMESPACE_KEYTREE)
     txn_log_sealed(t, namespace + NAMESPACE_ENTRY_COUNT, 0)
     return txn_log_sealed(t, namespace + NAMESPACE_LIVE_BYTES, 0)

@@ -1,0 +1,29 @@
+"""_keytree.pxd (L3): the keys of a namespace in order."""
+from pmkv._core cimport u64
+from pmkv._pool cimport Pool
+from pmkv._redo cimport Txn
+from pmkv._treenode cimport TREE_LEVELS, Node, Piece
+
+cdef struct Step:
+    u64 node
+    int index                    # which of its entries leads on
+
+cdef struct Path:
+    Step step[TREE_LEVELS]
+    int length                   # 0: the tree is empty
+
+# Where a scan is: an entry of a leaf.  Good for as long as nothing is committed.
+cdef struct TreeCursor:
+    Path path
+    Node leaf
+    int index                    # may be leaf.count, or -1: between two leaves
+
+cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
+cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
+cdef int keytree_free_all(Txn* t, u64 root_place) noexcept nogil
+cdef int keytree_seek(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, TreeCursor* cursor,
+                      bint* exact) noexcept nogil
+cdef int keytree_edge(Pool* p, Txn* t, u64 root_place, bint last, TreeCursor* cursor) noexcept nogil
+cdef int keytree_next_leaf(Pool* p, Txn* t, TreeCursor* cursor, bint forward) noexcept nogil
+cdef int keytree_rank(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, u64* rank) noexcept nogil
+cdef int keytree_at(Pool* p, Txn* t, u64 root_place, u64 index, TreeCursor* cursor) noexcept nogil

@@ -1,0 +1,409 @@
+"""_treenode.pyx (L3): one node of the ordered keys.
+
+May know: records (for keys too long for a node), blocks, words.  Not the tree.
+
+    node    | header | prefix_size | prefix | entry | entry | ...  free ...  | order 0 | order 1 |
+    entry   of a leaf     | size, check | key after the prefix |
+            of a parent   | child | count | size, check | separator after the prefix |
+
+An entry never changes its place or its key.  The *order* is a list of the entries' offsets in
+the order of their keys; there is room for two.  A change appends what is new to the heap, writes
+the order as it will be into the area that is not in use, and logs one word, the header, which
+publishes both.  What was removed stays in the heap until the node is built anew elsewhere.
+
+Invariants
+  N1. The bytes that the header's committed word covers change never: not the prefix, not an
+      entry in the order, not the order.  Only the words of children, and counts, do, by the log.
+  N2. All keys of the order are different and ascend.  Of a parent, the first stands for the
+      smallest key there is, whatever its bytes are.
+  N3. A key of more than INLINE_MAX bytes after the prefix lies in a record that this entry owns.
+"""
+from libc.stdint cimport uint16_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+from pmkv._blocks cimport NODE_CLASS, block_allocate
+from pmkv._core cimport *
+from pmkv._pool cimport Pool, corrupted, page_place
+from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
+from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
+
+cdef enum:
+    NODE_SIZE = sizeof(pmkv_tree_node)
+    NODE_BITS = 7                 # 2**7 words
+    PREFIX_AT = 12
+    PREFIX_MAX = 128
+    ORDER_AT = NODE_SIZE - 128
+    ORDER_SIZE = 64
+    KEY_HEADER = sizeof(pmkv_tree_key)
+    CHILD_HEADER = sizeof(pmkv_tree_child)
+    FAR_SIZE = 8
+    UNIT = 4                      # of an offset in the order
+    CHANGE_MAX = 3 * 160 + 32     # bytes that a change may append: three entries, and what aligns them
+
+
+# ---- keys in parts ---------------------------------------------------------------------------
+
+cdef inline int compare_bytes(const char* x, u64 x_size, const char* y, u64 y_size) noexcept nogil:
+    cdef int order = memcmp(x, y, min(x_size, y_size))
+    return order if order else (x_size > y_size) - (x_size < y_size)
+
+
+cdef inline char part_byte(const Parts* x, u64 at) noexcept nogil:
+    return x.a[at] if at < x.a_size else x.b[at - x.a_size]
+
+
+cdef int parts_compare(const Parts* x, const Parts* y) noexcept nogil:
+    """Below, at or above 0, as memcmp: the order of the keys' bytes."""
+    cdef u64 at = parts_common(x, y)
+    if at == parts_size(x) or at == parts_size(y):
+        return (parts_size(x) > parts_size(y)) - (parts_size(x) < parts_size(y))
+    return 1 if <unsigned char>part_byte(x, at) > <unsigned char>part_byte(y, at) else -1
+
+
+cdef u64 parts_common(const Parts* x, const Parts* y) noexcept nogil:
+    """How many bytes both begin with."""
+    cdef u64 at = 0, end = min(parts_size(x), parts_size(y))
+    if x.a == y.a and x.a_size == y.a_size:       # of one node
+        at = x.a_size
+    while at < end and part_byte(x, at) == part_byte(y, at):
+        at += 1
+    return at
+
+
+cdef void parts_cut(Parts* x, u64 size) noexcept nogil:
+    """Only the first `size` bytes of it."""
+    x.a_size = min(x.a_size, size)
+    x.b_size = min(x.b_size, size - x.a_size)
+
+
+cdef void parts_copy(const Parts* x, u64 first, char* out) noexcept nogil:
+    """The bytes from `first` on."""
+    cdef u64 of_a = x.a_size - min(first, x.a_size)
+    memcpy(out, x.a + (x.a_size - of_a), of_a)
+    first -= min(first, x.a_size)
+    memcpy(out + of_a, x.b + first, x.b_size - first)
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil:
+    """All its lines at once: a binary search would miss them one after the other."""
+    cdef const char* base = <const char*>pmkv_at(&p.m, place)
+    cdef int at
+    for at in range(0, NODE_SIZE, 64):
+        pmkv_prefetch(base + at)
+
+
+cdef uint32_t node_crc(const unsigned char* order, int count, const char* prefix_part, u64 prefix_size) noexcept nogil:
+    return ~pmkv_crc_update(pmkv_crc_update(~<uint32_t>0, order, count), prefix_part, 4 + prefix_size)
+
+
+cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil:
+    """Fills `n`; CORRUPTED unless it is whole, and of that level (-1: any)."""
+    cdef u64 header
+    cdef const pmkv_tree_node* node
+    if place < p.header_size or place % 16 or place + NODE_SIZE > page_place(p, p.file_pages):
+        return corrupted(p, PMKV_CHECK_TREE, place)
+    header = tree_word(p, t, place)
+    if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(header)):
+        return corrupted(p, PMKV_CHECK_SEAL, place)
+    node = <const pmkv_tree_node*>pmkv_at(&p.m, place)
+    n.place = place
+    n.base = <const char*>node
+    n.count = header & 127
+    n.area = header >> TREE_AREA_SHIFT & 1
+    n.heap = (header >> TREE_HEAP_SHIFT & 255) * UNIT
+    n.level = header >> TREE_LEVEL_SHIFT & 15
+    n.order = node.order + n.area * ORDER_SIZE
+    n.prefix = n.base + PREFIX_AT
+    n.prefix_size = node.prefix_size
+    if (n.count == 0 or n.count > ORDER_SIZE or n.heap > ORDER_AT or n.prefix_size > PREFIX_MAX
+            or (level >= 0 and n.level != level)
+            or not pmkv_check(&p.m, PMKV_CHECK_TREE, <uint32_t>(header >> TREE_CRC_SHIFT)
+                              == node_crc(n.order, n.count, n.base + 8, n.prefix_size))):
+        return corrupted(p, PMKV_CHECK_TREE, place)
+    return PMKV_OK
+
+
+cdef inline u64 entry_at(const Node* n, int index) noexcept nogil:
+    return <u64>n.order[index] * UNIT
+
+
+cdef inline u64 key_at(const Node* n, int index) noexcept nogil:
+    """Where the entry's tree_key is."""
+    return entry_at(n, index) + (CHILD_HEADER if n.level else 0)
+
+
+cdef u64 child_word_place(const Node* n, int index) noexcept nogil:
+    return n.place + entry_at(n, index)
+
+
+cdef inline uint16_t key_check(uint16_t size, const char* stored, u64 stored_size) noexcept nogil:
+    cdef uint32_t crc = pmkv_crc_update(pmkv_crc_u64(~<uint32_t>0, size), stored, stored_size)
+    return <uint16_t>~crc
+
+
+cdef int read_key(Pool* p, const Node* n, int index, const char** rest, u64* rest_size, u64* far) noexcept nogil:
+    """The bytes of the entry's key after the prefix, their check tested."""
+    cdef u64 at = key_at(n, index), size, stored
+    cdef const pmkv_tree_key* key = <const pmkv_tree_key*>(n.base + at)
+    cdef Record r
+    cdef int status
+    if at + KEY_HEADER > n.heap:
+        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+    stored = FAR_SIZE if key.size & TREE_FAR else key.size
+    if at + KEY_HEADER + stored > n.heap or not pmkv_check(
+            &p.m, PMKV_CHECK_TREE, key.check == key_check(key.size, n.base + at + KEY_HEADER, stored)):
+        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+    rest[0] = n.base + at + KEY_HEADER
+    rest_size[0] = stored
+    far[0] = 0
+    if key.size & TREE_FAR:
+        memcpy(far, rest[0], FAR_SIZE)
+        status = record_parse(p, far[0], &r)
+        if status == PMKV_OK and (not record_body_is_whole(p, &r) or r.key_size < n.prefix_size):
+            status = corrupted(p, PMKV_CHECK_RECORD, far[0])
+        if status != PMKV_OK:
+            return status
+        rest[0] = r.key + n.prefix_size
+        rest_size[0] = r.key_size - n.prefix_size
+    return PMKV_OK
+
+
+cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child, u64* count) noexcept nogil:
+    cdef u64 at = entry_at(n, index), word
+    if at + CHILD_HEADER > n.heap or at % 8:
+        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+    word = tree_word(p, t, n.place + at)
+    count[0] = tree_word(p, t, n.place + at + 8)
+    if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word) and pmkv_is_sealed(count[0])):
+        return corrupted(p, PMKV_CHECK_SEAL, n.place + at)
+    child[0] = (word & GRANULE_MASK) << GRANULE_SHIFT
+    count[0] &= SEAL_MASK
+    return PMKV_OK
+
+
+cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noexcept nogil:
+    """The entry, as it would go into another node."""
+    cdef int status = read_key(p, n, index, &piece.key.b, &piece.key.b_size, &piece.far)
+    piece.key.a, piece.key.a_size = n.prefix, n.prefix_size
+    piece.child, piece.count = 0, 1
+    if status == PMKV_OK and n.level:
+        status = node_child(p, t, n, index, &piece.child, &piece.count)
+    return status
+
+
+cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,
+                     bint* exact) noexcept nogil:
+    """The first entry from `low` on whose key is not smaller, or count; `exact`: it is equal."""
+    cdef int high = n.count, middle, order, status
+    cdef const char* rest
+    cdef u64 rest_size, far
+    exact[0] = False
+    index[0] = low
+    order = memcmp(key, n.prefix, min(key_size, n.prefix_size))
+    if order < 0 or (order == 0 and key_size < n.prefix_size):
+        return PMKV_OK
+    if order > 0:
+        index[0] = high
+        return PMKV_OK
+    while low < high:
+        middle = (low + high) // 2
+        status = read_key(p, n, middle, &rest, &rest_size, &far)
+        if status != PMKV_OK:
+            return status
+        order = compare_bytes(rest, rest_size, key + n.prefix_size, key_size - n.prefix_size)
+        if order < 0:
+            low = middle + 1
+        else:
+            high = middle
+            exact[0] |= order == 0
+    index[0] = low
+    return PMKV_OK
+
+
+# ---- how much room pieces take ---------------------------------------------------------------------
+
+cdef u64 pieces_prefix(int level, const Piece* pieces, int count) noexcept nogil:
+    """How many bytes a node of these would share.  The first of a parent's has no key (N2)."""
+    cdef const Piece* first = pieces + (1 if level else 0)
+    cdef const Piece* last = pieces + count - 1
+    if last < first:
+        return 0
+    if last == first:             # alone: it shares what it must, and leaves the rest open
+        return PREFIX_MAX if parts_size(&first.key) > TREE_INLINE_MAX else 0
+    return min(parts_common(&first.key, &last.key), <u64>PREFIX_MAX)
+
+
+cdef u64 piece_room(int level, const Piece* piece, u64 prefix_size) noexcept nogil:
+    cdef u64 size = parts_size(&piece.key) - prefix_size
+    if piece.far or size > TREE_INLINE_MAX:
+        size = FAR_SIZE
+    return (CHILD_HEADER + KEY_HEADER + size + 7) & ~<u64>7 if level else (KEY_HEADER + size + 3) & ~<u64>3
+
+
+cdef inline u64 heap_start(u64 prefix_size) noexcept nogil:
+    return (PREFIX_AT + prefix_size + 7) & ~<u64>7
+
+
+cdef bint pieces_fit(int level, const Piece* pieces, int count, u64 room) noexcept nogil:
+    """Whether a node of these takes at most `room` bytes of its heap."""
+    cdef u64 prefix_size = pieces_prefix(level, pieces, count), size = heap_start(prefix_size)
+    cdef int i
+    if count > ORDER_SIZE:
+        return False
+    for i in range(count):
+        size += piece_room(level, &pieces[i], 0 if level and i == 0 else prefix_size)
+    return size <= min(room, <u64>ORDER_AT)
+
+
+# ---- writing -------------------------------------------------------------------------------------------
+
+cdef int store_far(Txn* t, Piece* piece) noexcept nogil:
+    """Gives the key a record of its own (N3)."""
+    cdef u64 size = parts_size(&piece.key)
+    cdef char* whole = <char*>malloc(size + 1)
+    if whole == NULL:
+        return txn_fail(t, PMKV_NO_MEMORY)
+    parts_copy(&piece.key, 0, whole)
+    record_write(t, whole, size, NULL, 0, False, &piece.far)
+    free(whole)
+    return t.status
+
+
+cdef u64 put_entry(Txn* t, int level, Piece* piece, bint smallest, u64 prefix_size, char* out) noexcept nogil:
+    """Writes the entry to `out`; how many bytes it takes.  `smallest`: without a key."""
+    cdef pmkv_tree_child* child = <pmkv_tree_child*>out
+    cdef char* key_out = out + (CHILD_HEADER if level else 0)
+    cdef pmkv_tree_key* key = <pmkv_tree_key*>key_out
+    cdef u64 size = 0 if smallest else parts_size(&piece.key) - prefix_size
+    if level:
+        child.child = pmkv_seal(piece.child >> GRANULE_SHIFT)
+        child.count = pmkv_seal(piece.count)
+    if not smallest and size > TREE_INLINE_MAX and piece.far == 0 and store_far(t, piece) != PMKV_OK:
+        return 0
+    if piece.far and not smallest:
+        key.size = TREE_FAR
+        size = FAR_SIZE
+        memcpy(key_out + KEY_HEADER, &piece.far, FAR_SIZE)
+    else:
+        key.size = <uint16_t>size
+        if size:
+            parts_copy(&piece.key, prefix_size, key_out + KEY_HEADER)
+    key.check = key_check(key.size, key_out + KEY_HEADER, size)
+    size += KEY_HEADER
+    return (CHILD_HEADER + size + 7) & ~<u64>7 if level else (size + 3) & ~<u64>3
+
+
+cdef inline u64 header_of(int count, int area, u64 heap, int level, uint32_t crc) noexcept nogil:
+    return pmkv_seal(<u64>count | <u64>area << TREE_AREA_SHIFT | heap // UNIT << TREE_HEAP_SHIFT
+                     | <u64>level << TREE_LEVEL_SHIFT | <u64>crc << TREE_CRC_SHIFT)
+
+
+cdef int drop_far(Txn* t, u64 far) noexcept nogil:
+    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, far) if far else t.status
+
+
+cdef int node_build(Txn* t, int level, Piece* pieces, int count, u64* place) noexcept nogil:
+    """A new node of the pieces, which fit.  It owns their far keys."""
+    cdef char image[NODE_SIZE]
+    cdef pmkv_tree_node* node = <pmkv_tree_node*>image
+    cdef u64 prefix_size = pieces_prefix(level, pieces, count), at = heap_start(prefix_size)
+    cdef int i
+    cdef bint smallest
+    if t.status != PMKV_OK:
+        return t.status
+    if not pieces_fit(level, pieces, count, ORDER_AT):
+        return txn_fail(t, PMKV_TOO_LARGE)
+    memset(image, 0, NODE_SIZE)
+    node.prefix_size = <uint16_t>prefix_size
+    for i in range(count):
+        smallest = level != 0 and i == 0
+        if smallest:
+            drop_far(t, pieces[i].far)
+            pieces[i].far = 0
+        node.order[i] = <unsigned char>(at // UNIT)
+        at += put_entry(t, level, &pieces[i], smallest, prefix_size, image + at)
+        if t.status != PMKV_OK:
+            return t.status
+    copy_prefix(&pieces[count - 1].key, prefix_size, image + PREFIX_AT)
+    node.header = header_of(count, 0, at, level, node_crc(node.order, count, image + 8, prefix_size))
+    if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
+        return t.status
+    return txn_data(t, place[0], image, NODE_SIZE)
+
+
+cdef void copy_prefix(const Parts* key, u64 size, char* out) noexcept nogil:
+    cdef Parts part = key[0]
+    parts_cut(&part, size)
+    parts_copy(&part, 0, out)
+
+
+cdef bint has_prefix(const Node* n, const Parts* key) noexcept nogil:
+    cdef Parts prefix
+    prefix.a, prefix.a_size, prefix.b, prefix.b_size = n.prefix, n.prefix_size, NULL, 0
+    return parts_common(&prefix, key) == n.prefix_size
+
+
+cdef bint has_room(const Node* n, int first, int removed, const Piece* fresh, int fresh_count) noexcept nogil:
+    cdef u64 heap = n.heap
+    cdef int i
+    if n.level:
+        heap = (heap + 7) & ~<u64>7
+    if n.count - removed + fresh_count > ORDER_SIZE:
+        return False
+    for i in range(fresh_count):
+        if n.level and first + i == 0:
+            heap += piece_room(n.level, &fresh[i], parts_size(&fresh[i].key))
+            continue
+        if not has_prefix(n, &fresh[i].key):
+            return False
+        heap += piece_room(n.level, &fresh[i], n.prefix_size)
+    return heap <= ORDER_AT
+
+
+cdef u64 append(Txn* t, const Node* n, int first, Piece* fresh, int fresh_count, unsigned char* offsets) noexcept nogil:
+    """Writes the entries behind the heap, in whole granules; where the heap ends then."""
+    cdef char part[CHANGE_MAX]
+    cdef u64 at = (n.heap + 7) & ~<u64>7 if n.level else n.heap
+    cdef u64 start = n.heap & ~<u64>15
+    cdef int i
+    memset(part, 0, CHANGE_MAX)
+    memcpy(part, n.base + start, n.heap - start)       # what is there already, as it is (N1)
+    for i in range(fresh_count):
+        offsets[i] = <unsigned char>(at // UNIT)
+        at += put_entry(t, n.level, &fresh[i], n.level != 0 and first + i == 0, n.prefix_size, part + (at - start))
+    txn_data(t, n.place + start, part, ((at + 15) & ~<u64>15) - start)
+    return at
+
+
+cdef int node_change(Txn* t, const Node* n, int first, int removed, Piece* fresh, int fresh_count) noexcept nogil:
+    """Replaces `removed` entries from `first` on by at most three new ones, in place.
+
+    NOT_FOUND, and nothing done, where there is no room, or where nothing would be left.
+    """
+    cdef unsigned char offsets[4]
+    cdef unsigned char order[ORDER_SIZE]
+    cdef u64 heap = n.heap
+    cdef int count = n.count - removed + fresh_count, area, i
+    if t.status != PMKV_OK:
+        return t.status
+    if count == 0 or not has_room(n, first, removed, fresh, fresh_count):
+        return PMKV_NOT_FOUND
+    if fresh_count:
+        heap = append(t, n, first, fresh, fresh_count, offsets)
+    memset(order, 0, ORDER_SIZE)
+    memcpy(order, n.order, first)
+    memcpy(order + first, offsets, fresh_count)
+    memcpy(order + first + fresh_count, n.order + first + removed, n.count - first - removed)
+    # The area that the committed header does not cover; this transaction's own may lie there.
+    area = 1 - (pmkv_load(&t.p.m, n.place) >> TREE_AREA_SHIFT & 1)
+    txn_data(t, n.place + ORDER_AT + area * ORDER_SIZE, order, (count + 15) & ~15)
+    return txn_log(t, n.place, header_of(count, area, heap, n.level,
+                                         node_crc(order, count, n.base + 8, n.prefix_size)))
+
+
+cdef int node_free_later(Txn* t, u64 place) noexcept nogil:
+    """The node is freed with the commit; what its entries own is not."""
+    cdef u64 reference = place >> GRANULE_SHIFT | <u64>NODE_BITS << REFERENCE_BITS_SHIFT
+    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, pmkv_seal(reference) | <u64>1 << 63)
