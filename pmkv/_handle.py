@@ -9,43 +9,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import (
-    ItemsView,
-    Iterator,
-    KeysView,
-    MutableMapping,
-    ValuesView,
-)
 from types import TracebackType
 from typing import Any, Self
 
-from pmkv import _store
+from pmkv import _session, _store
+from pmkv._arguments import human
+from pmkv._face import Face
 from pmkv._medium import Medium
-from pmkv._types import Info, Key, Pairs, Value
+from pmkv._types import Info
 
 
-class _Keys(KeysView[Any]):
-    _mapping: Store
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._mapping)
+class Transaction(_session.Session, Face):
+    """Changes that happen together. Made by `Store.begin(write=True)`; a mapping like the store."""
 
 
-class _Values(ValuesView[bytes]):
-    _mapping: Store
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._mapping._iterate(_store.SHOW["values"])
-
-
-class _Items(ItemsView[Any, bytes]):
-    _mapping: Store
-
-    def __iter__(self) -> Iterator[tuple[Any, bytes]]:
-        return self._mapping._iterate(_store.SHOW["items"])
-
-
-class Store(_store.Core, MutableMapping[Any, bytes]):
+class Store(_store.Core, Face):
     """A pool of keys and values that is open in this process. Made by `pmkv.open`."""
 
     _fd: int = -1
@@ -58,7 +36,7 @@ class Store(_store.Core, MutableMapping[Any, bytes]):
 
     def __enter__(self) -> Self:
         if self.closed:
-            self._iterate(0)  # raises ClosedError
+            len(self)  # raises ClosedError
         return self
 
     def __exit__(
@@ -74,42 +52,17 @@ class Store(_store.Core, MutableMapping[Any, bytes]):
             return f"<pmkv.Store {self.path!r}, closed>"
         return (
             f"<pmkv.Store {self.path!r}: {len(self):,} keys, "
-            f"{_store.human(self.stat()['live_bytes'])}, {self._medium.persistence}>"
+            f"{human(self.stat()['live_bytes'])}, {self._medium.persistence}>"
         )
 
-    def keys(self) -> KeysView[Any]:
-        """A view of the keys, as dict.keys()."""
-        return _Keys(self)
+    def begin(self, *, write: bool = False) -> Transaction:
+        """A transaction: changes of any number of keys that happen together, or not at all.
 
-    def values(self) -> ValuesView[bytes]:
-        """A view of the values, as dict.values()."""
-        return _Values(self)
-
-    def items(self) -> ItemsView[Any, bytes]:
-        """A view of the pairs, as dict.items()."""
-        return _Items(self)
-
-    def setdefault(self, key: Key, default: Value = b"") -> bytes:
-        """The value of the key, stored first if it was missing."""
-        while True:
-            found = self.get(key)
-            if found is not None:
-                return found
-            self.add(key, default)
-
-    def update(self, other: Any = (), /, **more: Value) -> None:
-        """Stores all pairs in one commit, as dict.update()."""
-        pairs: list[tuple[Key, Value]]
-        if hasattr(other, "keys"):
-            pairs = [(key, other[key]) for key in other.keys()]  # noqa: SIM118 - as dict.update
-        else:
-            pairs = list(other)
-        pairs.extend(more.items())
-        self.put_many(pairs)
-
-    def __ior__(self, other: Pairs) -> Self:
-        self.update(other)
-        return self
+        The pool's one writer until it ends: writes of other threads wait for it.
+        """
+        if not write:
+            raise NotImplementedError("begin(write=False): read transactions are not there yet")
+        return Transaction(self)
 
     def info(self) -> Info:
         """What the pool is, where it lies, and what durability that gives."""

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from pmkv import _store
+from pmkv import _engine
 from pmkv._errors import PoolFileError, PoolIsADirectoryError
 
 # statfs(2): file systems that live in memory and vanish with the machine's power.
@@ -95,8 +95,8 @@ def _find(fd: int, size: int, granted: bool) -> tuple[str, str]:
     if granted or size:
         if _caches_survive_power_loss():
             return "byte", f"{what}; the platform flushes its caches (eADR)"
-        if _store.can_flush() != "none":
-            return "cacheline", f"{what}; flushed with {_store.can_flush()}"
+        if _engine.can_flush() != "none":
+            return "cacheline", f"{what}; flushed with {_engine.can_flush()}"
     name = _MEMORY_FILE_SYSTEMS.get(_file_system_type(fd))
     if name:
         return "process", f"{name}: in memory, the kernel keeps it"
@@ -106,11 +106,11 @@ def _find(fd: int, size: int, granted: bool) -> tuple[str, str]:
 def examine(fd: int, path: str, asked: str) -> Medium:
     """The persistence domain of an open file: what was asked for, or what is found."""
     size = device_size(fd, path)
-    granted = _store.probe_sync(fd)
+    granted = _engine.probe_sync(fd)
     found, reason = _find(fd, size, granted)
     if asked == "auto":
         return Medium(found, reason, granted, size, PROMISES[found])
-    if asked == "cacheline" and _store.can_flush() == "none":
+    if asked == "cacheline" and _engine.can_flush() == "none":
         raise PoolFileError(95, "this processor has no instruction to flush a cache line", path)
     reason = f"chosen by persistence=; found: {found} ({reason})"
     return Medium(asked, reason, granted, size, _promise(found, asked))

@@ -10,6 +10,16 @@ Value = bytes | bytearray | memoryview | str
 Pairs = Mapping[Any, Value] | Iterable[tuple[Key, Value]]
 
 
+class Bounds(TypedDict, total=False):
+    """What restricts a scan to a range of keys."""
+
+    prefix: Key
+    start: Key
+    stop: Key
+    include_start: bool
+    include_stop: bool
+
+
 class Stat(TypedDict):
     """What `stat()` returns; sizes in bytes."""
 

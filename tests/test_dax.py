@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pmkv
-from pmkv._store import probe_sync
+from pmkv._engine import probe_sync
 
 
 def is_dax(directory: Path) -> bool:

@@ -31,17 +31,32 @@ MODULES = [
     ["_space"],  # L4
     ["_transaction"],
     ["_recovery", "_check"],  # L5
-    ["_store", "_simulator"],  # L6, and the instrument beside it
+    ["_arguments", "_simulator"],  # L6, and the instrument beside it
+    ["_engine"],
+    ["_table"],
+    ["_scan", "_session", "_store"],
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
-    ["_store"],
+    ["_arguments", "_engine", "_table"],
+    ["_scan", "_session", "_store"],
     ["_medium"],
+    ["_face"],
     ["_handle"],
     ["_open"],
     ["__init__"],
 ]
-SEEN_BY_PYTHON = {"_layout", "_store", "_simulator"}
+SEEN_BY_PYTHON = {
+    "_layout",
+    "_simulator",
+    "_arguments",
+    "_engine",
+    "_table",
+    "_scan",
+    "_session",
+    "_store",
+}
+RAISING = {"_arguments", "_engine", "_table", "_scan", "_session"}
 
 # Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
 WRITERS = {"persist.h", "pmkv/_simulator.pyx"}

@@ -32,6 +32,6 @@ cdef int mapping_get(Pool* p, u64 root_place, const char* key, u64 key_size, Rec
 cdef int mapping_insert(Txn* t, u64 root_place, Probe* probe, u64 record_place) noexcept nogil
 cdef int mapping_replace(Txn* t, const Probe* probe, u64 record_place) noexcept nogil
 cdef int mapping_remove(Txn* t, const Probe* probe) noexcept nogil
-cdef int mapping_next_leaf(Pool* p, u64 root_place, Cursor* cursor, u64* slots, u64* leaf) noexcept nogil
+cdef int mapping_next_leaf(Pool* p, Txn* t, u64 root_place, Cursor* cursor, u64* slots, u64* leaf) noexcept nogil
 cdef int mapping_free_page(Txn* t, u64 reference) noexcept nogil
 cdef int mapping_free_all(Txn* t, u64 root_place) noexcept nogil

@@ -547,7 +547,7 @@ cdef int mapping_insert(Txn* t, u64 root_place, Probe* probe, u64 record_place) 
 
 # ---- walking and freeing --------------------------------------------------------------------------------
 
-cdef int mapping_next_leaf(Pool* p, u64 root_place, Cursor* cursor, u64* slots, u64* leaf) noexcept nogil:
+cdef int mapping_next_leaf(Pool* p, Txn* t, u64 root_place, Cursor* cursor, u64* slots, u64* leaf) noexcept nogil:
     """Copies the 512 slots of the next leaf; `leaf` is 0 when there is none."""
     cdef Probe probe
     cdef int status, i
@@ -555,11 +555,11 @@ cdef int mapping_next_leaf(Pool* p, u64 root_place, Cursor* cursor, u64* slots, 
     if cursor.ended:
         return PMKV_OK
     probe.hash = cursor.prefix
-    status = descend(p, NULL, root_place, &probe, NULL)
+    status = descend(p, t, root_place, &probe, NULL)
     if status != PMKV_OK or probe.leaf == 0:
         return status
     for i in range(LEAF_SLOTS):
-        slots[i] = pmkv_load(&p.m, probe.leaf + i * 8)
+        slots[i] = word_at(p, t, probe.leaf + i * 8)
         if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(slots[i])):
             return corrupted(p, PMKV_CHECK_SEAL, probe.leaf + i * 8)
     leaf[0] = probe.leaf

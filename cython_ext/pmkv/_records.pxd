@@ -46,6 +46,10 @@ cdef inline int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
     r.extent_place = 0
     return PMKV_OK if r.body_size <= end - place else corrupted(p, PMKV_CHECK_RECORD, place)
 
+cdef inline u64 record_commit(const Record* r) noexcept nogil:
+    """The number of the commit that wrote it."""
+    return (<const pmkv_record*>(r.key - RECORD_HEADER)).commit
+
 cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
     cdef const pmkv_record* header = <const pmkv_record*>(r.key - RECORD_HEADER)
     if r.body_size > CRC_SHORT:

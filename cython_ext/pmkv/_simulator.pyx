@@ -143,7 +143,7 @@ cdef int pool_print(Pool* p, u64* fingerprint) noexcept nogil:
     fingerprint[0] = 0
     cursor.prefix, cursor.ended = 0, False
     while True:
-        status = mapping_next_leaf(p, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
+        status = mapping_next_leaf(p, NULL, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
         if status != PMKV_OK or leaf == 0:
             return status
         for i in range(LEAF_SLOTS):
@@ -787,7 +787,7 @@ cdef class Simulator:
         cdef int i
         cursor.prefix, cursor.ended = 0, False
         while leaf:
-            mapping_next_leaf(&self.live, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
+            mapping_next_leaf(&self.live, NULL, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
             for i in range(LEAF_SLOTS):
                 if (slots[i] & GRANULE_MASK) << GRANULE_SHIFT == place:
                     return leaf + i * 8

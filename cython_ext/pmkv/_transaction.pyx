@@ -150,7 +150,7 @@ cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil:
     cursor.prefix = 0
     cursor.ended = False
     while t.status == PMKV_OK:
-        status = mapping_next_leaf(t.p, namespace + NAMESPACE_MAPPING, &cursor, slots, &leaf)
+        status = mapping_next_leaf(t.p, NULL, namespace + NAMESPACE_MAPPING, &cursor, slots, &leaf)
         if status != PMKV_OK:
             return txn_fail(t, status)
         if leaf == 0:

@@ -1,0 +1,42 @@
+"""_engine.pxd (L6): an open pool, and who may write to it."""
+from cpython.pythread cimport PyThread_type_lock
+from pmkv._core cimport pmkv_superblock, u64
+from pmkv._pool cimport Pool
+from pmkv._redo cimport Txn
+from pmkv._space cimport Pins
+
+cdef class Engine:
+    cdef Pool pool
+    cdef Txn txn
+    cdef Pins pins
+    cdef pmkv_superblock superblock
+    cdef PyThread_type_lock lock   # who may write
+    cdef PyThread_type_lock turn   # who changes the pool, or pins, right now
+    cdef bint locked              # a writer that may give the GIL back holds `lock`
+    cdef bint running             # and a step of it may be running without the GIL: it holds `turn`
+    cdef bint usable              # open, and in the process that opened it
+    cdef object transaction       # of the open one, what its tables know it by; or None
+    cdef unsigned long transaction_thread
+    cdef u64 busy                 # readers that have released the GIL
+    cdef u64 views
+    cdef u64 replayed
+    cdef list dropped             # places to unpin when the step is done
+    cdef str unusable_because
+    cdef readonly str path
+
+    cdef int need_open(self) except -1
+    cdef int fail(self, int status) except -1
+    cdef int damaged(self, int site, u64 place) except -1
+    cdef int need_writable(self) except -1
+    cdef int take_lock(self) except -1
+    cdef void give_lock(self) noexcept
+    cdef int open_transaction(self, object token) except -1
+    cdef int close_transaction(self, bint commit) except -100
+    cdef void start_running(self) noexcept
+    cdef void stop_running(self) noexcept
+    cdef int wait_for_writer(self) except -1
+    cdef void unpin(self, u64 place) noexcept
+    cdef bint drain(self) noexcept
+    cdef int set_limits(self, u64 max_size) except -1
+    cdef u64 root(self, u64 place) noexcept
+    cdef u64 file_size(self) noexcept

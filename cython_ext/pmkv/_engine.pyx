@@ -1,0 +1,367 @@
+"""_engine.pyx (L6): an open pool: who may write, what errors become, opening and closing.
+
+May know: everything below, and the errors of the package.  Not keys or values.
+
+Threads
+  1. There is one writer at a time.  A write that is sure to be short holds the interpreter's
+     lock (GIL) from beginning to end, and that is its lock, if nobody has `lock`.  Any other takes
+     `lock`: for one call, or for as long as a transaction is open.
+  2. A step that may run without the GIL holds `turn` besides.  So whoever looks something up
+     under the GIL sees no space reused: what a commit frees is reused by the next one, which
+     cannot begin before the reader is done.
+  3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
+     change during a step that may run without the GIL: a view waits for it first, and what is
+     dropped meanwhile is dropped when it is done.
+  4. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
+"""
+from cython cimport final
+from cpython.pythread cimport (
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_get_thread_ident, PyThread_release_lock,
+)
+from libc.string cimport memcpy, memset
+from pmkv._core cimport *
+from pmkv._pool cimport (
+    Geometry, Pool, file_offset, file_size_for, pool_format, pool_pages_within, pool_probe_sync, pool_unmap,
+)
+from pmkv._recovery cimport recovery_open
+from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
+
+import os
+
+from pmkv._arguments import human
+from pmkv._errors import (
+    ClosedError, CorruptedError, Error, InvalidKeyError, InvalidValueError, PoolFullError, ReadonlyError,
+    VersionMismatchError,
+)
+
+cdef extern from *:
+    """
+    #define PMKV_TEXT_SITE_(name, type, meaning) meaning,
+    static const char *const site_texts[] = {PMKV_SITES(PMKV_TEXT_SITE_)};
+    """
+    const char* const site_texts[]
+
+cdef extern from "unistd.h" nogil:
+    int usleep(unsigned)
+
+cdef enum:
+    LEAST_PAGES = 64
+
+
+cdef class Engine:
+
+    def __cinit__(self):
+        memset(&self.pool, 0, sizeof(Pool))
+        memset(&self.txn, 0, sizeof(Txn))
+        memset(&self.pins, 0, sizeof(Pins))
+        self.pool.m.fd = -1
+        self.unusable_because = "not opened"
+        self.dropped = []
+        self.lock = PyThread_allocate_lock()
+        self.turn = PyThread_allocate_lock()
+        if self.lock == NULL or self.turn == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.usable and self.pool.writable and self.pool.m.fd >= 0:
+            redo_checkpoint(&self.pool)
+        if self.pool.m.data != NULL:
+            pool_unmap(&self.pool)
+        txn_free(&self.txn)
+        pins_free(&self.pins)
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+        if self.turn != NULL:
+            PyThread_free_lock(self.turn)
+
+    # -- opening --
+
+    def set_medium(self, str path, int fd, int domain, bint synchronous, bint writable, u64 device_size,
+                   max_size, u64 reserve_size):
+        """Says what the file is.  `domain` is an index into DOMAINS."""
+        self.path = path
+        self.pool.m.fd = fd
+        self.pool.m.domain = domain
+        self.pool.m.line_size = pmkv_arch_line_size()
+        self.pool.m.flush_op = pmkv_arch_flush_op() if domain == PMKV_DOMAIN_LINE else 0
+        self.pool.synchronous = synchronous
+        self.pool.writable = writable
+        self.pool.device_size = device_size
+        self.pool.reserved_pages = reserve_size // PAGE_SIZE
+        self.pool.max_pages = 0 if max_size is None else <u64>max_size
+
+    @final
+    cdef int set_limits(self, u64 max_size) except -1:
+        """max_size in bytes becomes pages, now that the geometry is known."""
+        if self.pool.max_pages == 0:
+            self.pool.max_pages = max_size
+        self.pool.max_pages = (pool_pages_within(&self.pool, self.pool.max_pages) if self.pool.max_pages
+                               else <u64>1 << 32)
+        return 0
+
+    def create(self, bytes uuid, bytes seed, bytes creator, u64 created_ns, u64 header_size, u64 ring_size,
+                u64 section_pages, u64 initial_pages, u64 options):
+        """Makes the open file an empty pool."""
+        cdef Geometry g
+        cdef pmkv_superblock* s = &self.superblock
+        cdef int status
+        cdef u64 max_size = self.pool.max_pages
+        g.header_size, g.ring_size, g.section_pages, g.initial_pages = header_size, ring_size, section_pages, initial_pages
+        g.options = options
+        memset(s, 0, sizeof(pmkv_superblock))
+        memcpy(s.uuid, <const char*>uuid, 16)
+        memcpy(s.seed, <const char*>seed, 16)
+        memcpy(s.creator, <const char*>creator, min(len(creator), 32))
+        s.created_ns = created_ns
+        s.max_size = max_size
+        self.pool.header_size, self.pool.section_pages = header_size, section_pages
+        self.set_limits(max_size)
+        if self.pool.max_pages < LEAST_PAGES:
+            raise ValueError(f"max_size={human(max_size)} is too small: a pool takes at least "
+                             f"{human(file_size_for(&self.pool, LEAST_PAGES))}")
+        g.initial_pages = min(initial_pages, self.pool.max_pages)
+        with nogil:
+            status = pool_format(&self.pool, &g, s)
+        pool_unmap(&self.pool)
+        if status != PMKV_OK:
+            self.fail(status)
+
+    def attach(self, u64 file_size):
+        """Maps and recovers the pool."""
+        cdef u64 reserve_pages = self.pool.reserved_pages
+        cdef bint synchronous = self.pool.synchronous
+        cdef int status
+        with nogil:
+            status = recovery_open(&self.pool, file_size, reserve_pages, synchronous, &self.superblock, &self.replayed)
+        if status == PMKV_OK:
+            self.set_limits(self.superblock.max_size)
+            status = txn_init(&self.txn, &self.pool)
+        if status != PMKV_OK:
+            self.fail(status)
+        self.pins.ripe = pmkv_load(&self.pool.m, ROOT_LIMBO_COUNT) & SEAL_MASK
+        self.usable = True
+        self.unusable_because = None
+
+    # -- states and errors --
+
+    @final
+    cdef int need_open(self) except -1:
+        if not self.usable:
+            raise ClosedError(f"{self.path}: {self.unusable_because}")
+        return 0
+
+    @final
+    cdef int fail(self, int status) except -1:
+        """Raises the exception of a status."""
+        cdef int code = self.pool.fault.os_error
+        where = f"at byte {file_offset(&self.pool, self.pool.fault.place):#x} of the file"
+        if status == PMKV_NO_MEMORY:
+            raise MemoryError(f"{self.path}: out of memory")
+        if status == PMKV_FULL and code:
+            raise PoolFullError(code, f"no room to grow beyond {human(self.file_size())}: {os.strerror(code)}; "
+                                      "nothing was lost, reads and deletes go on; delete keys or make room", self.path)
+        if status == PMKV_FULL:
+            raise PoolFullError(28, f"max_size reached at {human(self.file_size())}; nothing was lost, reads and "
+                                    "deletes go on; delete keys, or open with a larger max_size", self.path)
+        if status == PMKV_ADDRESS_SPACE:
+            raise PoolFullError(12, "the address range reserved for this pool is used up; close it and open it "
+                                    "again to reserve more", self.path)
+        if status == PMKV_OS_ERROR and self.pool.failed:
+            raise OSError(code, f"writing failed: {os.strerror(code)}; whether the last commit happened is known "
+                                "only after the pool is closed and opened again", self.path)
+        if status == PMKV_OS_ERROR:
+            raise OSError(code, os.strerror(code), self.path)
+        if status == PMKV_FOREIGN:
+            raise CorruptedError(f"{self.path}: not a pmkv pool (a foreign file: it has no superblock); it was not "
+                                 "touched; give another path (flag='n' would replace the file, and lose it)")
+        if status == PMKV_NEWER:
+            raise VersionMismatchError(f"{self.path}: made by a newer pmkv (format {self.superblock.version}, "
+                                       f"this one reads {PMKV_FORMAT_VERSION}); it was not touched; upgrade pmkv")
+        if status == PMKV_TRUNCATED:
+            raise CorruptedError(f"{self.path}: truncated: the file is shorter than its header says; it was not "
+                                 "touched; restore it from a copy")
+        if status == PMKV_TOO_LARGE:
+            raise InvalidValueError(f"{self.path}: too much for one commit (16 million changed words); divide it")
+        if status == PMKV_COLLISIONS:
+            raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
+        raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
+                             f"{where}; check() lists all damage")
+
+    @final
+    cdef int damaged(self, int site, u64 place) except -1:
+        self.pool.fault.site, self.pool.fault.place = site, place
+        return self.fail(PMKV_CORRUPTED)
+
+    # -- who may write --
+
+    @final
+    cdef int need_writable(self) except -1:
+        if not self.usable:
+            self.need_open()
+        if not self.pool.writable:
+            raise ReadonlyError(f"{self.path}: opened with flag='r', which only reads; open it with 'w' or 'c'")
+        return 0
+
+    @final
+    cdef int take_lock(self) except -1:
+        """Becomes the writer; waits for another thread's, without the GIL."""
+        if self.transaction is not None and self.transaction_thread == PyThread_get_thread_ident():
+            raise Error(f"{self.path}: this thread has a transaction open; write through it, or end it first")
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        self.locked = True
+        if not self.usable:
+            self.give_lock()
+            self.need_open()
+        return 0
+
+    @final
+    cdef void give_lock(self) noexcept:
+        self.locked = False
+        PyThread_release_lock(self.lock)
+
+    @final
+    cdef int open_transaction(self, object token) except -1:
+        """Begins a transaction that is open until close_transaction(), and holds `lock`."""
+        self.need_writable()
+        self.take_lock()
+        txn_begin(&self.txn)
+        self.transaction = token
+        self.transaction_thread = PyThread_get_thread_ident()
+        return 0
+
+    @final
+    cdef int close_transaction(self, bint commit) except -100:
+        """Commits it or forgets it; the status."""
+        cdef int status = PMKV_OK
+        self.start_running()
+        with nogil:
+            if commit:
+                status = space_commit(&self.txn, &self.pins)
+            else:
+                txn_abort(&self.txn)
+        self.transaction = None
+        self.stop_running()
+        self.give_lock()
+        return status
+
+    @final
+    cdef void start_running(self) noexcept:
+        """From here to stop_running() the GIL may be given back, and pins do not change."""
+        if not PyThread_acquire_lock(self.turn, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.turn, WAIT_LOCK)
+        self.running = True
+
+    @final
+    cdef void stop_running(self) noexcept:
+        self.running = False
+        while self.dropped:
+            pins_drop(&self.pins, self.dropped.pop())
+        PyThread_release_lock(self.turn)
+
+    @final
+    cdef int wait_for_writer(self) except -1:
+        """Until no step of a writer runs without the GIL; until this thread gives it back, none begins."""
+        while self.running:
+            self.start_running()
+            self.stop_running()
+        return self.need_open()
+
+    @final
+    cdef void unpin(self, u64 place) noexcept:
+        if self.running:
+            self.dropped.append(place)
+        else:
+            pins_drop(&self.pins, place)
+
+    # -- upkeep --
+
+    @final
+    cdef u64 root(self, u64 place) noexcept:
+        return pmkv_load(&self.pool.m, place) & SEAL_MASK
+
+    @final
+    cdef u64 file_size(self) noexcept:
+        return file_size_for(&self.pool, self.pool.file_pages)
+
+    @final
+    cdef bint drain(self) noexcept:
+        """Frees what was retired while views showed it and none does now; False if that is nothing.
+
+        For a writer that holds the lock and whose transaction is empty.
+        """
+        cdef bint ripe = self.pins.ripe != 0 and self.txn.status == PMKV_OK
+        if ripe:
+            self.pins.drain_all = True
+            with nogil:
+                ripe = space_commit(&self.txn, &self.pins) == PMKV_OK
+            self.pins.drain_all = False
+            txn_begin(&self.txn)
+        return ripe
+
+    # -- closing --
+
+    def close(self):
+        """Unmaps the pool.  BufferError while views are alive; nothing to do if it is closed."""
+        cdef int status = PMKV_OK
+        if not self.usable:
+            return False
+        if self.views:
+            raise BufferError(f"{self.path}: {self.views} view{'s are' if self.views > 1 else ' is'} alive; "
+                              "release them (view.release(), or drop what holds them) before closing")
+        if self.transaction is not None and self.transaction_thread == PyThread_get_thread_ident():
+            self.close_transaction(False)
+        self.usable = False           # no new use from here on; wait for those under way
+        self.unusable_because = "the store is closed"
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        self.locked = True
+        self.start_running()
+        try:
+            while self.busy:
+                with nogil:
+                    usleep(100)
+            if self.pool.writable:
+                with nogil:
+                    txn_begin(&self.txn)
+                    self.pins.drain_all = True
+                    if self.txn.status == PMKV_OK and self.pins.ripe:
+                        space_commit(&self.txn, &self.pins)
+                    txn_abort(&self.txn)
+                    status = redo_checkpoint(&self.pool)
+            pool_unmap(&self.pool)
+            txn_free(&self.txn)
+        finally:
+            self.stop_running()
+            self.give_lock()
+        if status == PMKV_OS_ERROR:
+            self.fail(status)
+        return True
+
+    def detach(self):
+        """The descriptor is about to be closed: nothing may use its number any more."""
+        self.usable = False
+        self.pool.m.fd = -1
+
+    def forked(self):
+        """In a child: the pool stays its parent's."""
+        self.usable = False
+        self.unusable_because = "opened by the parent before a fork; open the pool again in this process"
+
+
+def probe_sync(int fd):
+    """Whether MAP_SYNC is granted on the open file: the file system is DAX, or it is a DAX device."""
+    cdef bint granted
+    with nogil:
+        granted = pool_probe_sync(fd)
+    return bool(granted)
+
+
+def can_flush():
+    """Whether this processor can flush a cache line, and how: 'clwb', ..., or 'none'."""
+    return pmkv_arch_flush_name(pmkv_arch_flush_op()).decode()

@@ -1,0 +1,505 @@
+"""_scan.pyx (L6): keys, values and items one after the other: ranges, cursors, counts.
+
+May know: tables, ordered keys, the mapping.
+
+An ordered scan takes a leaf of keys at a time, copies them, and fetches all their buckets and
+records ahead, so that the misses overlap; what it then gives out waits for nothing.  Where it is,
+it remembers as a key: whatever is committed between two steps, it goes on behind that key.
+Threads: see _engine.pyx.
+"""
+from cython cimport final
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp
+from pmkv._arguments cimport Bytes, read_bytes, release
+from pmkv._core cimport *
+from pmkv._keytree cimport (
+    TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek,
+)
+from pmkv._mapping cimport (
+    LEAF_SLOTS, Cursor as Walk, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_next_leaf,
+    mapping_prefetch_bucket, mapping_prefetch_record,
+)
+from pmkv._pool cimport Pool
+from pmkv._records cimport Record, record_parse
+from pmkv._redo cimport Txn
+from pmkv._table cimport Table, pmkv_bytes
+from pmkv._transaction cimport transaction_find
+from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size, tree_word
+
+from pmkv._errors import Error, NotFoundError
+
+cdef enum Shows:
+    SHOW_KEYS, SHOW_VALUES, SHOW_ITEMS
+
+cdef enum:
+    BATCH = 64                    # keys of a leaf
+    ARENA = 16 << 10              # bytes of keys that are worth copying ahead
+
+SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
+
+
+cdef str CHANGED = "the store changed size during iteration; iterate over list(db) to change it meanwhile"
+
+
+cdef int need_reader(Table table) except -1:
+    """The table may be read, and nobody is changing pages without the GIL."""
+    table.e.need_open()
+    if table.t != NULL:
+        table.need_transaction()
+    if table.e.running:
+        table.e.wait_for_writer()
+    return 0
+
+
+cdef u64 entry_count(Table table) noexcept:
+    return tree_word(table.pool, table.t, table.namespace + NAMESPACE_ENTRY_COUNT) & SEAL_MASK
+
+
+cdef object shown(Table table, Shows shows, const Record* r):
+    if shows == SHOW_KEYS:
+        table.need_whole_body(r)
+        return table.key_of(r)
+    value = table.value_of(r)
+    return value if shows == SHOW_VALUES else (table.key_of(r), value)
+
+
+# ---- ranges ----------------------------------------------------------------------------------
+
+@final
+cdef class Range:
+    """Which keys: those between two bounds, each in or out, or None."""
+    cdef bytes low
+    cdef bytes high
+    cdef bint include_low
+    cdef bint include_high
+
+    cdef bint is_below(self, const char* key, u64 size) noexcept:
+        """Whether the key is before the range."""
+        cdef int order
+        if self.low is None:
+            return False
+        order = compare(key, size, self.low, len(self.low))
+        return order < 0 or (order == 0 and not self.include_low)
+
+    cdef bint is_above(self, const char* key, u64 size) noexcept:
+        cdef int order
+        if self.high is None:
+            return False
+        order = compare(key, size, self.high, len(self.high))
+        return order > 0 or (order == 0 and not self.include_high)
+
+
+cdef int compare(const char* x, u64 x_size, const char* y, u64 y_size) noexcept:
+    cdef int order = memcmp(x, y, min(x_size, y_size))
+    return order if order else (x_size > y_size) - (x_size < y_size)
+
+
+cdef bytes bound(object key):
+    cdef Bytes b
+    if key is None:
+        return None
+    read_bytes(key, &b, True)
+    try:
+        return b.data[:b.size]
+    finally:
+        release(&b)
+
+
+cdef bytes after_prefix(bytes prefix):
+    """The first key behind all that begin so, or None."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[len(stem) - 1] + 1]) if stem else None
+
+
+cdef Range range_of(object prefix, object start, object stop, bint include_start, bint include_stop):
+    cdef Range r = Range.__new__(Range)
+    cdef bytes first = bound(prefix), end
+    r.low, r.include_low = bound(start), include_start
+    r.high, r.include_high = bound(stop), include_stop
+    if first is not None:
+        if r.low is None or r.low < first:
+            r.low, r.include_low = first, True
+        end = after_prefix(first)
+        if end is not None and (r.high is None or r.high >= end):
+            r.high, r.include_high = end, False
+    return r
+
+
+# ---- scans -------------------------------------------------------------------------------------
+
+cdef struct Ahead:
+    u64 at                        # where its key begins in the arena
+    u64 size
+    Probe probe
+
+
+@final
+cdef class Scan:
+    """Keys of a range in order, or backwards."""
+    cdef Table table
+    cdef Range bounds
+    cdef Shows shows
+    cdef bint reverse
+    cdef bint ended
+    cdef u64 left                 # it may still give out so many
+    cdef u64 entries              # when it began
+    cdef bytes last               # it goes on behind this key; None: from the range's edge
+    cdef Ahead ahead[BATCH]
+    cdef int count
+    cdef int next
+    cdef u64 head                 # commit when the batch was fetched
+    cdef TreeCursor cursor        # behind the batch, while nothing is committed
+    cdef char* arena
+    cdef u64 arena_size
+
+    def __dealloc__(self):
+        free(self.arena)
+
+    def __iter__(self):
+        return self
+
+    cdef int find_start(self) except -100:
+        """Places the cursor on the first key that is wanted, OK, or NOT_FOUND."""
+        cdef Table table = self.table
+        cdef bytes edge = self.last
+        cdef bint exact, inclusive = False
+        cdef int status
+        if edge is None:
+            edge = self.bounds.high if self.reverse else self.bounds.low
+            inclusive = self.bounds.include_high if self.reverse else self.bounds.include_low
+        if edge is None:
+            return keytree_edge(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, self.reverse, &self.cursor)
+        status = keytree_seek(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, edge, len(edge), &self.cursor,
+                              &exact)
+        if status == PMKV_OK and self.reverse and not (exact and inclusive):
+            self.cursor.index -= 1
+        elif status == PMKV_OK and not self.reverse and exact and not inclusive:
+            self.cursor.index += 1
+        return status
+
+    cdef int fetch(self) except -1:
+        """Copies the next keys, and asks for their buckets, then for their records."""
+        cdef Table table = self.table
+        cdef int status = PMKV_OK, i
+        self.count = self.next = 0
+        if self.head != table.pool.head or table.t != NULL or self.last is None:
+            status = self.find_start()
+            self.head = table.pool.head
+        while status == PMKV_OK and not 0 <= self.cursor.index < self.cursor.leaf.count:
+            status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
+        if status == PMKV_NOT_FOUND:
+            self.ended = True
+            return 0
+        if status == PMKV_OK:
+            status = self.copy_keys()
+        if status != PMKV_OK:
+            table.e.fail(status)
+        if self.count == 0:
+            self.ended = True
+            return 0
+        self.last = self.arena[self.ahead[self.count - 1].at:self.ahead[self.count - 1].at + self.ahead[self.count - 1].size]
+        if self.shows != SHOW_KEYS:
+            for i in range(self.count):
+                mapping_prefetch_record(table.pool, &self.ahead[i].probe)
+        return 0
+
+    cdef int copy_keys(self) except -100:
+        cdef Table table = self.table
+        cdef Piece piece
+        cdef Ahead* a
+        cdef u64 used = 0
+        cdef int status
+        while self.count < BATCH and <u64>self.count < self.left and used < ARENA:
+            if not 0 <= self.cursor.index < self.cursor.leaf.count:
+                break
+            status = node_piece(table.pool, table.t, &self.cursor.leaf, self.cursor.index, &piece)
+            if status != PMKV_OK:
+                return status
+            a = &self.ahead[self.count]
+            a.at, a.size = used, parts_size(&piece.key)
+            self.reserve(used + a.size)
+            parts_copy(&piece.key, 0, self.arena + used)
+            if (self.bounds.is_below(self.arena + used, a.size) if self.reverse
+                    else self.bounds.is_above(self.arena + used, a.size)):
+                self.left = self.count
+                break
+            if self.shows != SHOW_KEYS:
+                status = mapping_locate(table.pool, table.t, table.mapping,
+                                        mapping_hash(table.pool, self.arena + used, a.size), &a.probe)
+                if status != PMKV_OK:
+                    return status
+                mapping_prefetch_bucket(table.pool, &a.probe)
+            used += a.size
+            self.count += 1
+            self.cursor.index += -1 if self.reverse else 1
+        return PMKV_OK
+
+    cdef int reserve(self, u64 size) except -1:
+        cdef char* larger
+        if size > self.arena_size or self.arena == NULL:
+            larger = <char*>realloc(self.arena, size + ARENA)
+            if larger == NULL:
+                raise MemoryError
+            self.arena, self.arena_size = larger, size + ARENA
+        return 0
+
+    def __next__(self):
+        cdef Table table = self.table
+        cdef Ahead* a
+        cdef Record r
+        cdef int status
+        need_reader(table)
+        if self.entries != entry_count(table):
+            raise RuntimeError(CHANGED)
+        if self.next == self.count:
+            if not self.ended and self.left:
+                self.fetch()
+            if self.next == self.count or self.left == 0:
+                self.ended = True
+                raise StopIteration
+        a = &self.ahead[self.next]
+        self.next += 1
+        self.left -= 1
+        if self.shows == SHOW_KEYS:
+            return self.key_at(a)
+        if table.t != NULL:
+            status = transaction_find(table.t, table.namespace, self.arena + a.at, a.size, &a.probe, &r)
+        elif self.head == table.pool.head:
+            status = mapping_match(table.pool, NULL, &a.probe, self.arena + a.at, a.size, &r)
+        else:
+            status = mapping_get(table.pool, table.mapping, self.arena + a.at, a.size, &r)
+        if status == PMKV_NOT_FOUND and self.head == table.pool.head:
+            table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
+        if status == PMKV_NOT_FOUND:
+            raise RuntimeError(CHANGED)
+        if status != PMKV_OK:
+            table.e.fail(status)
+        value = table.value_of(&r)
+        return value if self.shows == SHOW_VALUES else (self.key_at(a), value)
+
+    cdef object key_at(self, const Ahead* a):
+        if self.table.keys_are_str:
+            return self.arena[a.at:a.at + a.size].decode()
+        return pmkv_bytes(&self.table.key_spares, self.arena + a.at, a.size)
+
+
+@final
+cdef class Unordered:
+    """All keys of a table without order, leaf by leaf of the mapping."""
+    cdef Table table
+    cdef Shows shows
+    cdef Walk walk
+    cdef u64 leaf
+    cdef u64 entries
+    cdef u64 left
+    cdef int slot
+
+    def __iter__(self):
+        return self
+
+    cdef u64 next_record(self) except? 0:
+        """The place of the next record, 0 at the end."""
+        cdef Table table = self.table
+        cdef u64 slots[LEAF_SLOTS]
+        cdef u64 word
+        cdef int status
+        while True:
+            while self.leaf and self.slot < LEAF_SLOTS:   # read now: an overwrite changes the slot
+                word = tree_word(table.pool, table.t, self.leaf + self.slot * 8)
+                if not pmkv_is_sealed(word):
+                    table.e.damaged(PMKV_CHECK_SEAL, self.leaf + self.slot * 8)
+                self.slot += 1
+                if word & GRANULE_MASK:
+                    return (word & GRANULE_MASK) << GRANULE_SHIFT
+            status = mapping_next_leaf(table.pool, table.t, table.mapping, &self.walk, slots, &self.leaf)
+            if status != PMKV_OK:
+                table.e.fail(status)
+            self.slot = 0
+            if self.leaf == 0:
+                return 0
+
+    def __next__(self):
+        cdef u64 place
+        cdef Record r
+        need_reader(self.table)
+        if self.entries != entry_count(self.table):
+            raise RuntimeError(CHANGED)
+        place = self.next_record() if self.left else 0
+        if place == 0:
+            self.walk.ended = True
+            raise StopIteration
+        self.left -= 1
+        if record_parse(self.table.pool, place, &r) != PMKV_OK:
+            self.table.e.fail(PMKV_CORRUPTED)
+        return shown(self.table, self.shows, &r)
+
+
+def scan(Table table not None, int shows, *, prefix=None, start=None, stop=None, bint include_start=True,
+         bint include_stop=False, bint reverse=False, limit=None):
+    """An iterator over keys, values or items (`shows`: of SHOW) of a range."""
+    cdef Scan s
+    cdef Unordered u
+    cdef u64 most = ~<u64>0 if limit is None else max(0, limit)
+    need_reader(table)
+    if not table.ordered:
+        need_no_order(prefix is not None or start is not None or stop is not None or reverse)
+        u = Unordered.__new__(Unordered)
+        u.table, u.shows, u.left, u.entries = table, <Shows>shows, most, entry_count(table)
+        return u
+    s = Scan.__new__(Scan)
+    s.bounds = range_of(prefix, start, stop, include_start, include_stop)
+    s.table, s.shows, s.reverse, s.left, s.entries = table, <Shows>shows, reverse, most, entry_count(table)
+    return s
+
+
+cdef int need_no_order(bint wanted) except -1:
+    if wanted:
+        raise Error("this store was made with ordered=False: it has no ranges, no prefixes and no order")
+    return 0
+
+
+cdef u64 rank(Table table, bytes key, bint or_equal) except? 0:
+    """How many keys are smaller, or equal."""
+    cdef TreeCursor cursor
+    cdef bint exact = False
+    cdef u64 smaller
+    cdef int status = keytree_rank(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, key, len(key), &smaller)
+    if status == PMKV_OK and or_equal:
+        status = keytree_seek(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, key, len(key), &cursor, &exact)
+    if status != PMKV_OK and status != PMKV_NOT_FOUND:
+        table.e.fail(status)
+    return smaller + exact
+
+
+def count(Table table not None, *, prefix=None, start=None, stop=None, bint include_start=True, bint include_stop=False):
+    """How many keys a range has, without walking over them."""
+    cdef Range r
+    cdef u64 above, below = 0
+    need_reader(table)
+    if not table.ordered:
+        need_no_order(prefix is not None or start is not None or stop is not None)
+        return entry_count(table)
+    r = range_of(prefix, start, stop, include_start, include_stop)
+    above = entry_count(table) if r.high is None else rank(table, r.high, r.include_high)
+    if r.low is not None:
+        below = rank(table, r.low, not r.include_low)
+    return max(above, below) - below
+
+
+# ---- single keys by where they are ------------------------------------------------------------------
+
+cdef bytes key_under(Table table, TreeCursor* cursor):
+    cdef Piece piece
+    cdef int status = node_piece(table.pool, table.t, &cursor.leaf, cursor.index, &piece)
+    cdef bytes key
+    if status != PMKV_OK:
+        table.e.fail(status)
+    key = PyBytes_FromStringAndSize(NULL, parts_size(&piece.key))
+    parts_copy(&piece.key, 0, PyBytes_AS_STRING(key))
+    return key
+
+
+cdef object given_key(Table table, bytes key):
+    return key.decode() if table.keys_are_str else key
+
+
+def key_at(Table table not None, index):
+    """The key that `index` others are smaller than; negative ones count from the end.  IndexError."""
+    cdef TreeCursor cursor
+    cdef int status
+    need_reader(table)
+    need_no_order(not table.ordered)
+    position = index if index >= 0 else index + entry_count(table)
+    if not 0 <= position < entry_count(table):
+        raise IndexError(f"key_at({index}): the store has {entry_count(table)} keys")
+    status = keytree_at(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, position, &cursor)
+    if status == PMKV_NOT_FOUND:
+        table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
+    if status != PMKV_OK:
+        table.e.fail(status)
+    return given_key(table, key_under(table, &cursor))
+
+
+cdef bytes neighbour(Table table, bytes key, bint forward, bint inclusive):
+    """The next key in a direction, or None; from an edge if there is no key to go from."""
+    cdef Scan s = Scan.__new__(Scan)
+    cdef int status
+    need_reader(table)
+    s.table, s.bounds, s.reverse = table, Range.__new__(Range), not forward
+    if forward:
+        s.bounds.low, s.bounds.include_low = key, inclusive
+    else:
+        s.bounds.high, s.bounds.include_high = key, inclusive
+    status = s.find_start()
+    while status == PMKV_OK and not 0 <= s.cursor.index < s.cursor.leaf.count:
+        status = keytree_next_leaf(table.pool, table.t, &s.cursor, forward)
+    if status == PMKV_NOT_FOUND:
+        return None
+    if status != PMKV_OK:
+        table.e.fail(status)
+    return key_under(table, &s.cursor)
+
+
+cdef class Cursor:
+    """A place among the keys of a table, that moves.  It is on a key, or nowhere."""
+    cdef Table table
+    cdef bytes at
+
+    def __cinit__(self, Table table not None):
+        need_reader(table)
+        need_no_order(not table.ordered)
+        self.table = table
+
+    cdef bint go(self, bytes key) noexcept:
+        self.at = key
+        return key is not None
+
+    def first(self):
+        """Moves to the smallest key; whether there is one."""
+        return self.go(neighbour(self.table, None, True, True))
+
+    def last(self):
+        """Moves to the largest key; whether there is one."""
+        return self.go(neighbour(self.table, None, False, True))
+
+    def next(self):
+        """Moves to the next key, from nowhere to the first; whether there is one."""
+        return self.go(neighbour(self.table, self.at, True, self.at is None))
+
+    def prev(self):
+        """Moves to the key before, from nowhere to the last; whether there is one."""
+        return self.go(neighbour(self.table, self.at, False, self.at is None))
+
+    def set_key(self, key):
+        """Moves to this key; whether it is there."""
+        wanted = bound(key)
+        found = neighbour(self.table, wanted, True, True)
+        return self.go(found if found == wanted else None)
+
+    def set_range(self, key):
+        """Moves to the first key that is not smaller; whether there is one."""
+        return self.go(neighbour(self.table, bound(key), True, True))
+
+    def key(self):
+        """The key that it is on, or None."""
+        return None if self.at is None else given_key(self.table, self.at)
+
+    def value(self):
+        """The value of that key, or None.  NotFoundError if the key was deleted meanwhile."""
+        return None if self.at is None else self.table[self.at]
+
+    def item(self):
+        """Key and value, or None."""
+        return None if self.at is None else (self.key(), self.value())
+
+    def __iter__(self):
+        """Items from the key that it is on, or else from the first, to the last."""
+        return scan(self.table, SHOW_ITEMS, start=self.at)
+
+
+def is_within(key, *, prefix=None, start=None, stop=None, bint include_start=True, bint include_stop=False):
+    """Whether a key lies in a range."""
+    cdef Range r = range_of(prefix, start, stop, include_start, include_stop)
+    cdef bytes k = bound(key)
+    return not r.is_below(k, len(k)) and not r.is_above(k, len(k))

@@ -1,0 +1,203 @@
+"""What a store, a namespace and a transaction have in common and is not hot: views, ranges, updates."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from typing import Any, Self
+
+from pmkv import _scan
+from pmkv._types import Bounds, Key, Pairs, Value
+
+
+class _Range:
+    """A range of a mapping's keys: which, in which direction, and how many at most."""
+
+    _shows: int
+    _mapping: Any
+
+    def __init__(self, mapping: Any, bounds: Bounds, reverse: bool, limit: int | None) -> None:
+        self._mapping = mapping
+        self._bounds, self._reverse, self._limit = bounds, reverse, limit
+
+    def __len__(self) -> int:
+        found = _scan.count(self._mapping, **self._bounds)
+        return found if self._limit is None else min(found, max(0, self._limit))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._walk(self._reverse)
+
+    def __reversed__(self) -> Iterator[Any]:
+        if self._limit is None:
+            return self._walk(not self._reverse)
+        return reversed(list(self._walk(self._reverse)))
+
+    def _walk(self, reverse: bool) -> Iterator[Any]:
+        walk: Iterator[Any] = _scan.scan(
+            self._mapping, self._shows, **self._bounds, reverse=reverse, limit=self._limit
+        )
+        return walk
+
+    def _has(self, key: Any) -> bool:
+        """Whether the mapping has the key, and it is in the range."""
+        if key not in self._mapping:
+            return False
+        if self._limit is not None:
+            kind = _scan.SHOW["keys"]
+            return any(
+                found in (key, self._mapping._key_as_given(key))
+                for found in _scan.scan(
+                    self._mapping, kind, **self._bounds, reverse=self._reverse, limit=self._limit
+                )
+            )
+        return not self._bounds or _scan.is_within(key, **self._bounds)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._mapping!r}>"
+
+
+class Keys(_Range, KeysView[Any]):
+    """Keys, as dict.keys(), of all or a range."""
+
+    _shows = _scan.SHOW["keys"]
+
+    def __contains__(self, key: object) -> bool:
+        return self._has(key)
+
+
+class Values(_Range, ValuesView[bytes]):
+    """Values, as dict.values(), of all keys or a range."""
+
+    _shows = _scan.SHOW["values"]
+
+    def __contains__(self, value: object) -> bool:
+        return any(found == value for found in self)
+
+
+class Items(_Range, ItemsView[Any, bytes]):
+    """Pairs, as dict.items(), of all keys or a range."""
+
+    _shows = _scan.SHOW["items"]
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        return self._has(item[0]) and bool(self._mapping.get(item[0]) == item[1])
+
+
+def _bounds(
+    prefix: Key | None, start: Key | None, stop: Key | None, include_start: bool, include_stop: bool
+) -> Bounds:
+    """The arguments of a scan that restrict it."""
+    bounds: Bounds = {}
+    if prefix is not None:
+        bounds["prefix"] = prefix
+    if start is not None:
+        bounds["start"], bounds["include_start"] = start, include_start
+    if stop is not None:
+        bounds["stop"], bounds["include_stop"] = stop, include_stop
+    return bounds
+
+
+class Face(MutableMapping[Any, bytes]):
+    """The methods that need nothing but the mapping itself."""
+
+    def keys(  # type: ignore[override]
+        self,
+        *,
+        prefix: Key | None = None,
+        start: Key | None = None,
+        stop: Key | None = None,
+        include_start: bool = True,
+        include_stop: bool = False,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Keys:
+        """The keys of all or of a range, in the order of their bytes. A range has a len(), too."""
+        return Keys(self, _bounds(prefix, start, stop, include_start, include_stop), reverse, limit)
+
+    def values(  # type: ignore[override]
+        self,
+        *,
+        prefix: Key | None = None,
+        start: Key | None = None,
+        stop: Key | None = None,
+        include_start: bool = True,
+        include_stop: bool = False,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Values:
+        """The values of all or of a range, in the order of their keys."""
+        return Values(
+            self, _bounds(prefix, start, stop, include_start, include_stop), reverse, limit
+        )
+
+    def items(  # type: ignore[override]
+        self,
+        *,
+        prefix: Key | None = None,
+        start: Key | None = None,
+        stop: Key | None = None,
+        include_start: bool = True,
+        include_stop: bool = False,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Items:
+        """The pairs of all or of a range, in the order of their keys."""
+        return Items(
+            self, _bounds(prefix, start, stop, include_start, include_stop), reverse, limit
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        walk: Iterator[Any] = _scan.scan(self._table(), _scan.SHOW["keys"])
+        return walk
+
+    def __reversed__(self) -> Iterator[Any]:
+        walk: Iterator[Any] = _scan.scan(self._table(), _scan.SHOW["keys"], reverse=True)
+        return walk
+
+    def cursor(self) -> _scan.Cursor:
+        """A place among the keys that moves: first last next prev set_key set_range key value item."""
+        return _scan.Cursor(self._table())
+
+    def key_at(self, index: int) -> Any:
+        """The key that `index` others are smaller than, -1 for the last, without walking."""
+        return _scan.key_at(self._table(), index)
+
+    def sample(self, n: int) -> list[Any]:
+        """`n` different keys at random, or all if there are fewer, without walking."""
+        if n < 0:
+            raise ValueError(f"sample({n}): how many keys must not be negative")
+        entries = len(self)
+        return [self.key_at(index) for index in random.sample(range(entries), min(n, entries))]
+
+    def setdefault(self, key: Key, default: Value = b"") -> bytes:  # type: ignore[override]
+        """The value of the key, stored first if it was missing."""
+        while True:
+            found = self.get(key)
+            if found is not None:
+                return found
+            self._table().add(key, default)
+
+    def update(self, other: Any = (), /, **more: Value) -> None:  # type: ignore[override]
+        """Stores all pairs in one commit, as dict.update()."""
+        pairs: list[tuple[Key, Value]]
+        if hasattr(other, "keys"):
+            pairs = [(key, other[key]) for key in other.keys()]  # noqa: SIM118 - as dict.update
+        else:
+            pairs = list(other)
+        pairs.extend(more.items())
+        self._table().put_many(pairs)
+
+    def __ior__(self, other: Pairs) -> Self:
+        self.update(other)
+        return self
+
+    def _table(self) -> Any:
+        """This object as the extension's class, which every Face is too."""
+        return self
+
+    def _key_as_given(self, key: Any) -> Any:
+        """The key as this mapping returns it."""
+        raw = key.encode() if isinstance(key, str) else bytes(key)
+        return raw.decode() if self._table()._keys_are_str() else raw
