@@ -90,19 +90,13 @@ static __attribute__((noinline)) uint32_t pmkv_crc_update_plainly(uint32_t crc, 
 static inline uint32_t pmkv_crc_update(uint32_t crc, const void *data, size_t n)
 {
     const unsigned char *at = (const unsigned char *)data;
-    uint64_t word;
-    if (__builtin_expect(!pmkv_crc_by_folding || n < 16, 0))
+    if (__builtin_expect(!pmkv_crc_by_folding, 0))
         return pmkv_crc_update_plainly(crc, at, n);
-    crc = pmkv_arch_crc32c_fold(crc, at, n & ~(size_t)15);
-    at += n & ~(size_t)15;
-    if (n & 8) {
-        memcpy(&word, at, 8);
-        crc = pmkv_arch_crc32c_u64(crc, word);
-        at += 8;
+    if (n >= 16) {
+        crc = pmkv_arch_crc32c_fold(crc, at, n & ~(size_t)15);
+        at += n & ~(size_t)15;
     }
-    for (n &= 7; n > 0; at++, n--)
-        crc = pmkv_arch_crc32c_u8(crc, *at);
-    return crc;
+    return pmkv_arch_crc32c_tail(crc, at, n & 15);
 }
 
 /* ---- sealed words ------------------------------------------------------------

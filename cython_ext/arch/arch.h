@@ -42,6 +42,13 @@ static inline uint32_t pmkv_arch_crc32c_fold(uint32_t crc, const unsigned char *
 {
     return pmkv_arch_crc32c_words(crc, at, n);
 }
+
+static inline uint32_t pmkv_arch_crc32c_tail(uint32_t crc, const unsigned char *at, size_t n)
+{
+    for (; n > 0; at++, n--)
+        crc = pmkv_arch_crc32c_u8(crc, *at);
+    return crc;
+}
 #endif
 
 #ifndef PMKV_STREAM_NEEDS_FLUSH

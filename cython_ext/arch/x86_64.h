@@ -111,6 +111,33 @@ static inline uint32_t pmkv_arch_crc32c_words(uint32_t crc, const unsigned char 
 }
 #define PMKV_HAVE_CRC32C_WORDS 1
 
+/* Fewer than 16 bytes. */
+static inline uint32_t pmkv_arch_crc32c_tail(uint32_t crc, const unsigned char *at, size_t n)
+{
+    uint64_t wide = crc, word;
+    uint32_t half;
+    uint16_t quarter;
+    if (n & 8) {
+        memcpy(&word, at, 8);
+        __asm__("crc32q %1, %0" : "+r"(wide) : "rm"(word));
+        at += 8;
+    }
+    crc = (uint32_t)wide;
+    if (n & 4) {
+        memcpy(&half, at, 4);
+        __asm__("crc32l %1, %0" : "+r"(crc) : "rm"(half));
+        at += 4;
+    }
+    if (n & 2) {
+        memcpy(&quarter, at, 2);
+        __asm__("crc32w %1, %0" : "+r"(crc) : "rm"(quarter));
+        at += 2;
+    }
+    if (n & 1)
+        __asm__("crc32b %1, %0" : "+r"(crc) : "rm"(*at));
+    return crc;
+}
+
 struct pmkv_any_words {
     __m128i word;
 } __attribute__((packed, may_alias));

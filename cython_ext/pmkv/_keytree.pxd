@@ -5,18 +5,21 @@ from pmkv._redo cimport Txn
 from pmkv._treenode cimport TREE_LEVELS, Node, Piece
 
 cdef struct Step:
-    u64 node
+    Node node
     int index                    # which of its entries leads on
 
 cdef struct Path:
     Step step[TREE_LEVELS]
     int length                   # 0: the tree is empty
 
-# Where a scan is: an entry of a leaf.  Good for as long as nothing is committed.
+# Where a scan is: an entry of the path's last node, a leaf.  Good for as long as nothing is committed.
 cdef struct TreeCursor:
     Path path
-    Node leaf
     int index                    # may be leaf.count, or -1: between two leaves
+
+cdef inline Node* path_end(Path* path) noexcept nogil:
+    """The node that the path leads to."""
+    return &path.step[path.length - 1].node
 
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil

@@ -21,7 +21,7 @@ from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._redo cimport Txn, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
     PIECES_MAX, TREE_LEVELS, Node, Piece, Parts, child_word_place, node_build, node_change, node_child,
-    node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut, piece_room,
+    node_count, node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut, piece_room,
     pieces_fit, pieces_prefix, tree_word,
 )
 
@@ -49,36 +49,29 @@ cdef int root_of(Pool* p, Txn* t, u64 root_place, u64* root) noexcept nogil:
     return status
 
 
-cdef int go_down(Pool* p, Txn* t, Path* path, Node* n, int index) noexcept nogil:
+cdef int go_down(Pool* p, Txn* t, Path* path, int index) noexcept nogil:
     """From a parent to the child of its entry `index`."""
-    cdef u64 child, count
-    cdef int level = n.level - 1, status = node_child(p, t, n, index, &child, &count)
+    cdef Node* parent = path_end(path)
+    cdef u64 child
+    cdef int status = node_child(p, t, parent, index, &child)
     path.step[path.length - 1].index = index
     if status == PMKV_OK:
         node_prefetch(p, child)
-        status = node_read(p, t, child, level, n)
-    if status == PMKV_OK:
-        path.step[path.length].node = child
-        path.step[path.length].index = 0
+        status = node_read(p, t, child, parent.level - 1, &path.step[path.length].node)
         path.length += 1
     return status
 
 
-cdef int enter(Pool* p, Txn* t, u64 root_place, Path* path, Node* n) noexcept nogil:
+cdef int enter(Pool* p, Txn* t, u64 root_place, Path* path) noexcept nogil:
     """Reads the root; NOT_FOUND if the tree is empty."""
     cdef u64 root
     cdef int status = root_of(p, t, root_place, &root)
     path.length = 0
-    if status != PMKV_OK:
-        return status
-    if root == 0:
+    if status == PMKV_OK and root == 0:
         return PMKV_NOT_FOUND
-    status = node_read(p, t, root, -1, n)
-    if status == PMKV_OK and n.level >= TREE_LEVELS:
-        status = corrupted(p, PMKV_CHECK_TREE, root)
-    path.step[0].node = root
-    path.step[0].index = 0
-    path.length = 1
+    if status == PMKV_OK:
+        status = node_read(p, t, root, -1, &path.step[0].node)
+        path.length = 1
     return status
 
 
@@ -91,16 +84,16 @@ cdef int choose_child(Pool* p, const Node* n, const char* key, u64 key_size, int
     return status
 
 
-cdef int descend(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path, Node* n,
+cdef int descend(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
                  bint* exact) noexcept nogil:
     """To the leaf of the key, and the first entry that is not smaller; its index is in the path."""
-    cdef int index, status = enter(p, t, root_place, path, n)
-    while status == PMKV_OK and n.level:
-        status = choose_child(p, n, key, key_size, &index)
+    cdef int index, status = enter(p, t, root_place, path)
+    while status == PMKV_OK and path_end(path).level:
+        status = choose_child(p, path_end(path), key, key_size, &index)
         if status == PMKV_OK:
-            status = go_down(p, t, path, n, index)
+            status = go_down(p, t, path, index)
     if status == PMKV_OK:
-        status = node_search(p, n, key, key_size, 0, &path.step[path.length - 1].index, exact)
+        status = node_search(p, path_end(path), key, key_size, 0, &path.step[path.length - 1].index, exact)
     return status
 
 
@@ -175,27 +168,29 @@ cdef int build(Txn* t, int level, Piece* pieces, int count, int fresh_end, Chang
     return node_build(t, level, pieces, cut, &change.piece[0].child)
 
 
-cdef int replace(Txn* t, u64 place, int level, int first, int removed, Piece* fresh, int fresh_count,
+cdef int replace(Txn* t, const Node* n, int first, int removed, Piece* fresh, int fresh_count,
                  Change* change) noexcept nogil:
     """Entries of a node give way to new ones: in place if there is room, else in new nodes."""
-    cdef Piece pieces[PIECES_MAX]
-    cdef Node n
-    cdef int status = node_read(t.p, t, place, level, &n), i
-    if status != PMKV_OK:
-        return txn_fail(t, status)
+    cdef int status = node_change(t, n, first, removed, fresh, fresh_count)
     change.made = 0
     change.outcome = CHANGED
-    status = node_change(t, &n, first, removed, fresh, fresh_count)
     if status != PMKV_NOT_FOUND:
         return status
-    node_free_later(t, place)
     if n.count == removed and fresh_count == 0:
         change.outcome = GONE
+        return node_free_later(t, n.place)
+    return rebuild(t, n, first, removed, fresh, fresh_count, change)
+
+
+cdef int rebuild(Txn* t, const Node* n, int first, int removed, Piece* fresh, int fresh_count,
+                 Change* change) noexcept nogil:
+    """The node's entries, and the new ones, in new nodes."""
+    cdef Piece pieces[PIECES_MAX]
+    if gather(t, n, pieces) != PMKV_OK:
         return t.status
-    if gather(t, &n, pieces) != PMKV_OK:
-        return t.status
+    node_free_later(t, n.place)
     move_pieces(pieces, n.count, first, removed, fresh, fresh_count)
-    return build(t, level, pieces, n.count - removed + fresh_count, first + fresh_count, change)
+    return build(t, n.level, pieces, n.count - removed + fresh_count, first + fresh_count, change)
 
 
 cdef void move_pieces(Piece* pieces, int count, int first, int removed, const Piece* fresh, int fresh_count) noexcept nogil:
@@ -218,59 +213,56 @@ cdef int free_far(Txn* t, u64 far) noexcept nogil:
 # ---- up ------------------------------------------------------------------------------------------------
 
 cdef int change_count(Txn* t, const Node* n, int index, int delta) noexcept nogil:
-    cdef u64 child, count
-    cdef int status = node_child(t.p, t, n, index, &child, &count)
+    cdef u64 count
+    cdef int status = node_count(t.p, t, n, index, &count)
     if status != PMKV_OK:
         return txn_fail(t, status)
     return txn_log_sealed(t, child_word_place(n, index) + 8, count + delta)
 
 
-cdef int take_up(Txn* t, const Step* step, int level, int delta, Change* change) noexcept nogil:
+cdef int take_up(Txn* t, const Step* step, int delta, Change* change) noexcept nogil:
     """Does to a parent what became of its child; then `change` says what became of the parent."""
-    cdef Node n
     cdef Piece fresh[2]
-    cdef int status = node_read(t.p, t, step.node, level, &n)
+    cdef int status
+    if change.outcome == CHANGED:
+        return change_count(t, &step.node, step.index, delta)
+    if change.outcome == REPLACED and change.made == 1:
+        txn_log_sealed(t, child_word_place(&step.node, step.index), change.piece[0].child >> GRANULE_SHIFT)
+        change.outcome = CHANGED
+        return change_count(t, &step.node, step.index, delta)
+    status = node_piece(t.p, t, &step.node, step.index, &fresh[0])
     if status != PMKV_OK:
         return txn_fail(t, status)
-    if change.outcome == GONE or change.made == 2:
-        status = node_piece(t.p, t, &n, step.index, &fresh[0])
-        if status != PMKV_OK:
-            return txn_fail(t, status)
-        if change.outcome == GONE:
-            free_far(t, fresh[0].far)
-            return replace(t, step.node, level, step.index, 1, NULL, 0, change)
-        fresh[0].child, fresh[0].count = change.piece[0].child, change.piece[0].count
-        fresh[1] = change.piece[1]
-        return replace(t, step.node, level, step.index, 1, fresh, 2, change)
-    if change.outcome == REPLACED:
-        txn_log_sealed(t, child_word_place(&n, step.index), change.piece[0].child >> GRANULE_SHIFT)
-    change.outcome = CHANGED
-    change.made = 0
-    return change_count(t, &n, step.index, delta)
+    if change.outcome == GONE:
+        free_far(t, fresh[0].far)
+        return replace(t, &step.node, step.index, 1, NULL, 0, change)
+    fresh[0].child, fresh[0].count = change.piece[0].child, change.piece[0].count
+    fresh[1] = change.piece[1]
+    return replace(t, &step.node, step.index, 1, fresh, 2, change)
 
 
-cdef int join(Txn* t, const Step* step, int level, Change* change) noexcept nogil:
+cdef int join(Txn* t, const Step* step, Change* change) noexcept nogil:
     """If the child has few entries left, it and a neighbour become one node, where they fit."""
     cdef Piece pieces[PIECES_MAX]
     cdef Piece separators[2]
     cdef Node n, left, right
     cdef u64 child[2]
-    cdef u64 count, dropped
-    cdef int i, first = step.index, status = node_read(t.p, t, step.node, level, &n)
+    cdef u64 dropped
+    cdef int i, first = step.index, status = node_read(t.p, t, step.node.place, step.node.level, &n)
     if status != PMKV_OK:
         return txn_fail(t, status)
     if first >= n.count or n.count < 2:
         return PMKV_OK
     first -= first == n.count - 1
     for i in range(2):
-        status = node_child(t.p, t, &n, first + i, &child[i], &count)
+        status = node_child(t.p, t, &n, first + i, &child[i])
         if status == PMKV_OK:
             status = node_piece(t.p, t, &n, first + i, &separators[i])
         if status != PMKV_OK:
             return txn_fail(t, status)
-    status = node_read(t.p, t, child[0], level - 1, &left)
+    status = node_read(t.p, t, child[0], n.level - 1, &left)
     if status == PMKV_OK:
-        status = node_read(t.p, t, child[1], level - 1, &right)
+        status = node_read(t.p, t, child[1], n.level - 1, &right)
     if status != PMKV_OK:
         return txn_fail(t, status)
     if min(left.count, right.count) >= FEW or left.count + right.count > TREE_ORDER_MAX // 2:
@@ -290,19 +282,19 @@ cdef int join(Txn* t, const Step* step, int level, Change* change) noexcept nogi
     separators[0].count = keys_below(pieces, left.count + right.count)
     if node_build(t, left.level, pieces, left.count + right.count, &separators[0].child) != PMKV_OK:
         return t.status
-    return replace(t, step.node, level, first, 2, separators, 1, change)
+    return replace(t, &n, first, 2, separators, 1, change)
 
 
 cdef int change_above(Txn* t, u64 root_place, const Path* path, int delta, Change* change) noexcept nogil:
     """Carries a leaf's change up to the root."""
-    cdef int at, level = 1
+    cdef int at
     for at in range(path.length - 2, -1, -1):
-        if take_up(t, &path.step[at], level, delta, change) != PMKV_OK:
+        if take_up(t, &path.step[at], delta, change) != PMKV_OK:
             return t.status
-        if delta < 0 and change.outcome == CHANGED and join(t, &path.step[at], level, change) != PMKV_OK:
+        if (delta < 0 and change.outcome == CHANGED and path.step[at + 1].node.count <= FEW
+                and join(t, &path.step[at], change) != PMKV_OK):
             return t.status
-        level += 1
-    return change_root(t, root_place, level, change)
+    return change_root(t, root_place, path.length, change)
 
 
 cdef int change_root(Txn* t, u64 root_place, int level, Change* change) noexcept nogil:
@@ -321,17 +313,16 @@ cdef int change_root(Txn* t, u64 root_place, int level, Change* change) noexcept
 cdef int lower_root(Txn* t, u64 root_place) noexcept nogil:
     """A root with one child gives way to it (T4)."""
     cdef Path path
-    cdef Node n
     cdef Piece piece
-    cdef int status = enter(t.p, t, root_place, &path, &n)
-    while status == PMKV_OK and n.level and n.count == 1:
-        status = node_piece(t.p, t, &n, 0, &piece)
+    cdef int status = enter(t.p, t, root_place, &path)
+    while status == PMKV_OK and path_end(&path).level and path_end(&path).count == 1:
+        status = node_piece(t.p, t, path_end(&path), 0, &piece)
         if status != PMKV_OK:
             break
         free_far(t, piece.far)
-        node_free_later(t, n.place)
+        node_free_later(t, path_end(&path).place)
         txn_log_sealed(t, root_place, piece.child >> GRANULE_SHIFT)
-        status = enter(t.p, t, root_place, &path, &n)
+        status = enter(t.p, t, root_place, &path)
     return t.status if status == PMKV_OK or status == PMKV_NOT_FOUND else txn_fail(t, status)
 
 
@@ -346,7 +337,6 @@ cdef void make_piece(Piece* piece, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
     """Adds a key that the tree does not have."""
     cdef Path path
-    cdef Node n
     cdef Piece piece
     cdef Change change
     cdef bint exact = False
@@ -354,16 +344,16 @@ cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) n
     if t.status != PMKV_OK:
         return t.status
     make_piece(&piece, key, key_size)
-    status = descend(t.p, t, root_place, key, key_size, &path, &n, &exact)
+    status = descend(t.p, t, root_place, key, key_size, &path, &exact)
     if status == PMKV_NOT_FOUND:
         change.outcome, change.made = REPLACED, 1
         node_build(t, 0, &piece, 1, &change.piece[0].child)
         return change_root(t, root_place, 1, &change)
     if status == PMKV_OK and exact:
-        status = corrupted(t.p, PMKV_CHECK_TREE, n.place)
+        status = corrupted(t.p, PMKV_CHECK_TREE, path_end(&path).place)
     if status != PMKV_OK:
         return txn_fail(t, status)
-    if replace(t, n.place, 0, path.step[path.length - 1].index, 0, &piece, 1, &change) != PMKV_OK:
+    if replace(t, path_end(&path), path.step[path.length - 1].index, 0, &piece, 1, &change) != PMKV_OK:
         return t.status
     return change_above(t, root_place, &path, 1, &change)
 
@@ -371,27 +361,26 @@ cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) n
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
     """Takes out a key that the tree has."""
     cdef Path path
-    cdef Node n
     cdef Piece piece
     cdef Change change
     cdef bint exact = False
-    cdef int index, status
+    cdef int index = 0, status
     if t.status != PMKV_OK:
         return t.status
-    status = descend(t.p, t, root_place, key, key_size, &path, &n, &exact)
+    status = descend(t.p, t, root_place, key, key_size, &path, &exact)
     if status == PMKV_NOT_FOUND or (status == PMKV_OK and not exact):
-        status = corrupted(t.p, PMKV_CHECK_TREE, root_place if status else n.place)
-    index = path.step[path.length - 1].index
+        status = corrupted(t.p, PMKV_CHECK_TREE, root_place)
     if status == PMKV_OK:
-        status = node_piece(t.p, t, &n, index, &piece)
+        index = path.step[path.length - 1].index
+        status = node_piece(t.p, t, path_end(&path), index, &piece)
     if status != PMKV_OK:
         return txn_fail(t, status)
     free_far(t, piece.far)
-    if replace(t, n.place, 0, index, 1, NULL, 0, &change) != PMKV_OK:
+    if replace(t, path_end(&path), index, 1, NULL, 0, &change) != PMKV_OK:
         return t.status
     if change_above(t, root_place, &path, -1, &change) != PMKV_OK:
         return t.status
-    return lower_root(t, root_place)
+    return lower_root(t, root_place) if path.step[0].node.count <= 2 else t.status
 
 
 cdef int free_below(Txn* t, u64 place, int level) noexcept nogil:
@@ -426,7 +415,7 @@ cdef int keytree_seek(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_
     """To the first key that is not smaller: it may be the first of the next leaf (index == count)."""
     cdef int status
     exact[0] = False
-    status = descend(p, t, root_place, key, key_size, &cursor.path, &cursor.leaf, exact)
+    status = descend(p, t, root_place, key, key_size, &cursor.path, exact)
     if status == PMKV_OK:
         cursor.index = cursor.path.step[cursor.path.length - 1].index
     return status
@@ -435,32 +424,28 @@ cdef int keytree_seek(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_
 cdef int to_edge(Pool* p, Txn* t, bint last, TreeCursor* cursor) noexcept nogil:
     """From a node down to its first or last leaf, and there to its first or last key."""
     cdef int status = PMKV_OK
-    while status == PMKV_OK and cursor.leaf.level:
-        status = go_down(p, t, &cursor.path, &cursor.leaf, cursor.leaf.count - 1 if last else 0)
-    cursor.index = cursor.leaf.count - 1 if last else 0
+    while status == PMKV_OK and path_end(&cursor.path).level:
+        status = go_down(p, t, &cursor.path, path_end(&cursor.path).count - 1 if last else 0)
+    if status == PMKV_OK:
+        cursor.index = path_end(&cursor.path).count - 1 if last else 0
     return status
 
 
 cdef int keytree_edge(Pool* p, Txn* t, u64 root_place, bint last, TreeCursor* cursor) noexcept nogil:
     """To the first key, or the last; NOT_FOUND if there is none."""
-    cdef int status = enter(p, t, root_place, &cursor.path, &cursor.leaf)
+    cdef int status = enter(p, t, root_place, &cursor.path)
     return to_edge(p, t, last, cursor) if status == PMKV_OK else status
 
 
 cdef int keytree_next_leaf(Pool* p, Txn* t, TreeCursor* cursor, bint forward) noexcept nogil:
     """To the first key of the next leaf, or the last of the one before; NOT_FOUND at the end."""
-    cdef int at = cursor.path.length - 2, index, level = 1, status
-    while at >= 0:
-        status = node_read(p, t, cursor.path.step[at].node, level, &cursor.leaf)
-        if status != PMKV_OK:
-            return status
-        index = cursor.path.step[at].index + (1 if forward else -1)
-        if 0 <= index < cursor.leaf.count:
-            cursor.path.length = at + 1
-            status = go_down(p, t, &cursor.path, &cursor.leaf, index)
+    cdef int index, status
+    while cursor.path.length > 1:
+        cursor.path.length -= 1
+        index = cursor.path.step[cursor.path.length - 1].index + (1 if forward else -1)
+        if 0 <= index < path_end(&cursor.path).count:
+            status = go_down(p, t, &cursor.path, index)
             return to_edge(p, t, not forward, cursor) if status == PMKV_OK else status
-        at -= 1
-        level += 1
     return PMKV_NOT_FOUND
 
 
@@ -469,34 +454,30 @@ cdef int keytree_next_leaf(Pool* p, Txn* t, TreeCursor* cursor, bint forward) no
 cdef int keytree_rank(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, u64* rank) noexcept nogil:
     """How many keys are smaller."""
     cdef Path path
-    cdef Node n
-    cdef u64 child, count
-    cdef int index, i, status = enter(p, t, root_place, &path, &n)
+    cdef u64 count
+    cdef int at, i, status
     cdef bint exact
     rank[0] = 0
+    status = descend(p, t, root_place, key, key_size, &path, &exact)
     if status == PMKV_NOT_FOUND:
         return PMKV_OK
-    while status == PMKV_OK and n.level:
-        status = choose_child(p, &n, key, key_size, &index)
-        for i in range(index):
-            if status == PMKV_OK:
-                status = node_child(p, t, &n, i, &child, &count)
-                rank[0] += count
-        if status == PMKV_OK:
-            status = go_down(p, t, &path, &n, index)
-    if status == PMKV_OK:
-        status = node_search(p, &n, key, key_size, 0, &index, &exact)
-        rank[0] += index
+    for at in range(path.length - 1 if status == PMKV_OK else 0):
+        for i in range(path.step[at].index):
+            status = node_count(p, t, &path.step[at].node, i, &count)
+            if status != PMKV_OK:
+                return status
+            rank[0] += count
+    rank[0] += path.step[path.length - 1].index if status == PMKV_OK else 0
     return status
 
 
 cdef int keytree_at(Pool* p, Txn* t, u64 root_place, u64 index, TreeCursor* cursor) noexcept nogil:
     """To the key that `index` others are smaller than; NOT_FOUND beyond the last."""
-    cdef u64 child, count
-    cdef int i, status = enter(p, t, root_place, &cursor.path, &cursor.leaf)
-    while status == PMKV_OK and cursor.leaf.level:
-        for i in range(cursor.leaf.count):
-            status = node_child(p, t, &cursor.leaf, i, &child, &count)
+    cdef u64 count
+    cdef int i, status = enter(p, t, root_place, &cursor.path)
+    while status == PMKV_OK and path_end(&cursor.path).level:
+        for i in range(path_end(&cursor.path).count):
+            status = node_count(p, t, path_end(&cursor.path), i, &count)
             if status != PMKV_OK:
                 return status
             if index < count:
@@ -504,8 +485,8 @@ cdef int keytree_at(Pool* p, Txn* t, u64 root_place, u64 index, TreeCursor* curs
             index -= count
         else:
             return PMKV_NOT_FOUND
-        status = go_down(p, t, &cursor.path, &cursor.leaf, i)
-    if status == PMKV_OK and index >= <u64>cursor.leaf.count:
+        status = go_down(p, t, &cursor.path, i)
+    if status == PMKV_OK and index >= <u64>path_end(&cursor.path).count:
         return PMKV_NOT_FOUND
     cursor.index = <int>index
     return status

@@ -4,8 +4,12 @@ A transaction collects *words* (place, new word) of live structures, and *data* 
 nothing points to yet.  Its own reads of live words go through txn_read, which sees
 what it has logged.  Nothing live changes before redo_commit.
 """
-from pmkv._core cimport pmkv_load, u64
+from pmkv._core cimport PMKV_HASH_K0, pmkv_load, u64
 from pmkv._pool cimport Pool
+
+cdef enum:
+    FILTER_WORDS = 512           # 32,768 bits: a batch of a thousand puts sets a quarter of them
+    FILTER_SHIFT = 64 - 15
 
 cdef struct Range:
     u64 place
@@ -23,7 +27,7 @@ cdef struct Txn:
     u64* table               # place -> index in the set, open addressing: generation << 32 | index
     u64 generation           # an entry of another generation is an empty one
     size_t table_mask
-    u64 filter               # a bit for each line that may have a logged word
+    u64 filter[FILTER_WORDS] # a bit for each line that may have a logged word
     # new data
     Range* ranges
     size_t range_count
@@ -45,15 +49,19 @@ cdef int txn_fail(Txn* t, int status) noexcept nogil
 cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil
 cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil
 
-cdef inline u64 filter_bit(u64 place) noexcept nogil:
-    return <u64>1 << (place >> 6 & 63)
+cdef inline u64 filter_index(u64 place) noexcept nogil:
+    return (place >> 6) * PMKV_HASH_K0 >> FILTER_SHIFT
+
+cdef inline bint may_be_logged(const Txn* t, u64 place) noexcept nogil:
+    cdef u64 at = filter_index(place)
+    return t.filter[at >> 6] >> (at & 63) & 1
 
 cdef inline u64 txn_read(Txn* t, u64 place) noexcept nogil:
     """The word as this transaction has it.  Inline: most words were not logged, and the filter says so."""
-    return txn_read_logged(t, place) if t.filter & filter_bit(place) else pmkv_load(&t.p.m, place)
+    return txn_read_logged(t, place) if may_be_logged(t, place) else pmkv_load(&t.p.m, place)
 
 cdef inline bint txn_has(Txn* t, u64 place) noexcept nogil:
-    return (t.filter & filter_bit(place)) != 0 and txn_has_logged(t, place)
+    return may_be_logged(t, place) and txn_has_logged(t, place)
 
 cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil
 cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil

@@ -29,7 +29,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
-from pmkv._redo cimport filter_bit, txn_read
+from pmkv._redo cimport FILTER_WORDS, filter_index, may_be_logged, txn_read
 
 cdef enum:
     TABLE_MIN = 256
@@ -71,6 +71,15 @@ cdef void txn_free(Txn* t) noexcept nogil:
     t.entry = NULL
 
 
+cdef inline void clear_filter(Txn* t) noexcept nogil:
+    cdef size_t i
+    if t.word_count > LINEAR:
+        memset(t.filter, 0, sizeof(t.filter))
+        return
+    for i in range(t.word_count):
+        t.filter[filter_index(t.places[i]) >> 6] = 0
+
+
 cdef void forget(Txn* t) noexcept nogil:
     """Empties the transaction; memory of an unusually large one is given back."""
     cdef Pool* p = t.p
@@ -85,8 +94,9 @@ cdef void forget(Txn* t) noexcept nogil:
     if t.generation >> 31:
         memset(t.table, 0, (t.table_mask + 1) * 8)
         t.generation = 1
+    clear_filter(t)
     t.word_count = t.range_count = t.freed_count = 0
-    t.data_size = t.filter = 0
+    t.data_size = 0
     t.streamed = False
     t.status = PMKV_OK
 
@@ -201,7 +211,7 @@ cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
     cdef size_t at
     if t.status != PMKV_OK:
         return t.status
-    if t.filter & filter_bit(place):
+    if may_be_logged(t, place):
         at = find(t, place)
         if at < t.word_count:
             t.words[at] = word
@@ -212,7 +222,8 @@ cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
         fill_table(t)
     if t.word_count >= LINEAR:
         t.table[table_find(t, place)] = t.generation << 32 | t.word_count
-    t.filter |= filter_bit(place)
+    at = filter_index(place)
+    t.filter[at >> 6] |= <u64>1 << (at & 63)
     t.places[t.word_count] = place
     t.words[t.word_count] = word
     t.word_count += 1

@@ -14,7 +14,7 @@ from libc.string cimport memcmp
 from pmkv._arguments cimport Bytes, read_bytes, release
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek,
+    TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor as Walk, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_next_leaf,
@@ -186,7 +186,7 @@ cdef class Scan:
         if self.head != table.pool.head or table.t != NULL or self.last is None:
             status = self.find_start()
             self.head = table.pool.head
-        while status == PMKV_OK and not 0 <= self.cursor.index < self.cursor.leaf.count:
+        while status == PMKV_OK and not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
             status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
         if status == PMKV_NOT_FOUND:
             self.ended = True
@@ -211,9 +211,9 @@ cdef class Scan:
         cdef u64 used = 0
         cdef int status
         while self.count < BATCH and <u64>self.count < self.left and used < ARENA:
-            if not 0 <= self.cursor.index < self.cursor.leaf.count:
+            if not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
                 break
-            status = node_piece(table.pool, table.t, &self.cursor.leaf, self.cursor.index, &piece)
+            status = node_piece(table.pool, table.t, path_end(&self.cursor.path), self.cursor.index, &piece)
             if status != PMKV_OK:
                 return status
             a = &self.ahead[self.count]
@@ -391,7 +391,7 @@ def count(Table table not None, *, prefix=None, start=None, stop=None, bint incl
 
 cdef bytes key_under(Table table, TreeCursor* cursor):
     cdef Piece piece
-    cdef int status = node_piece(table.pool, table.t, &cursor.leaf, cursor.index, &piece)
+    cdef int status = node_piece(table.pool, table.t, path_end(&cursor.path), cursor.index, &piece)
     cdef bytes key
     if status != PMKV_OK:
         table.e.fail(status)
@@ -432,7 +432,7 @@ cdef bytes neighbour(Table table, bytes key, bint forward, bint inclusive):
     else:
         s.bounds.high, s.bounds.include_high = key, inclusive
     status = s.find_start()
-    while status == PMKV_OK and not 0 <= s.cursor.index < s.cursor.leaf.count:
+    while status == PMKV_OK and not 0 <= s.cursor.index < path_end(&s.cursor.path).count:
         status = keytree_next_leaf(table.pool, table.t, &s.cursor, forward)
     if status == PMKV_NOT_FOUND:
         return None

@@ -46,7 +46,8 @@ cdef void parts_cut(Parts* x, u64 size) noexcept nogil
 cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil
 cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noexcept nogil
-cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child, u64* count) noexcept nogil
+cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child) noexcept nogil
+cdef int node_count(Pool* p, Txn* t, const Node* n, int index, u64* count) noexcept nogil
 cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,
                      bint* exact) noexcept nogil
 cdef u64 child_word_place(const Node* n, int index) noexcept nogil

@@ -23,7 +23,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
-from pmkv._pool cimport Pool, corrupted, page_place
+from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
 from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
 
@@ -170,17 +170,21 @@ cdef int read_key(Pool* p, const Node* n, int index, const char** rest, u64* res
     return PMKV_OK
 
 
-cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child, u64* count) noexcept nogil:
-    cdef u64 at = entry_at(n, index), word
+cdef int read_word(Pool* p, Txn* t, const Node* n, int index, u64 offset, u64* payload) noexcept nogil:
+    cdef u64 at = entry_at(n, index)
     if at + CHILD_HEADER > n.heap or at % 8:
         return corrupted(p, PMKV_CHECK_TREE, n.place + at)
-    word = tree_word(p, t, n.place + at)
-    count[0] = tree_word(p, t, n.place + at + 8)
-    if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word) and pmkv_is_sealed(count[0])):
-        return corrupted(p, PMKV_CHECK_SEAL, n.place + at)
-    child[0] = (word & GRANULE_MASK) << GRANULE_SHIFT
-    count[0] &= SEAL_MASK
-    return PMKV_OK
+    return unseal(p, n.place + at + offset, tree_word(p, t, n.place + at + offset), payload)
+
+
+cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child) noexcept nogil:
+    cdef int status = read_word(p, t, n, index, 0, child)
+    child[0] <<= GRANULE_SHIFT
+    return status
+
+
+cdef int node_count(Pool* p, Txn* t, const Node* n, int index, u64* count) noexcept nogil:
+    return read_word(p, t, n, index, 8, count)
 
 
 cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noexcept nogil:
@@ -189,7 +193,9 @@ cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noe
     piece.key.a, piece.key.a_size = n.prefix, n.prefix_size
     piece.child, piece.count = 0, 1
     if status == PMKV_OK and n.level:
-        status = node_child(p, t, n, index, &piece.child, &piece.count)
+        status = node_child(p, t, n, index, &piece.child)
+    if status == PMKV_OK and n.level:
+        status = node_count(p, t, n, index, &piece.count)
     return status
 
 
