@@ -81,7 +81,7 @@
     F(descriptor, uint64_t, owner, "of an extent: place of the record that owns it") \
     F(descriptor, uint32_t, check, "CRC32C of the line, this field taken as zero; begins at 0, not inverted") \
     F(descriptor, uint32_t, reserved1, "zero")                                \
-    A(descriptor, uint64_t, bitmap, 4, "of a block: one bit for each of 256 granules in use")
+    A(descriptor, uint64_t, bitmap, 4, "of a block: one bit for each of 256 units in use")
 
 /* ---- root: the words that change with commits ------------------------------ */
 #define PMKV_NAMESPACE_FIELDS(F, A)                                               \
@@ -199,7 +199,7 @@ static_assert(sizeof(struct pmkv_tree_key) == 4, "tree_key: half a word before t
     K(FREE, 1, "head of a run of free pages, in the list of its bin")          \
     K(FREE_TAIL, 2, "last page of a run of free pages")                        \
     K(RECORDS, 3, "head of a block that holds records")                        \
-    K(NODES, 4, "head of a block that holds nodes of the mapping")             \
+    K(NODES, 4, "head of a block that holds nodes of the mapping, or of ordered keys")             \
     K(BODY, 5, "page of a block after its head")                               \
     K(EXTENT, 6, "head of a run that holds one value, or one large record")    \
     K(LEAF, 7, "64 buckets of the mapping")                                    \

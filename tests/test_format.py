@@ -7,6 +7,7 @@ reader: it knows nothing of pmkv but what the document says.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import struct
@@ -21,6 +22,7 @@ from pmkv import _layout
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "format.md"
 MARK = re.compile(r"<!-- table: (.+?) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+STRUCTURES = {row[0]: row[2] + row[3] * row[4] for row in _layout.FIELDS}  # their sizes
 
 
 # ---- the tables ---------------------------------------------------------------------------
@@ -38,7 +40,7 @@ def struct_table(name: str) -> str:
         if structure == name:
             kind = f"u{size * 8}" + (f" x {count}" if count > 1 else "")
             rows.append((f"`{field}`", offset, kind, size * count, meaning.replace("|", "\\|")))
-    rows.append(("total", "", "", _layout.SIZES[name], ""))
+    rows.append(("total", "", "", STRUCTURES[name], ""))
     return table(("field", "offset", "type", "bytes", "meaning"), rows)
 
 
@@ -54,7 +56,7 @@ def expected_tables() -> dict[str, str]:
     ]
     return {
         "constants": table(("constant", "value"), constants),
-        **{f"struct {name}": struct_table(name) for name in _layout.SIZES},
+        **{f"struct {name}": struct_table(name) for name in STRUCTURES},
         "page kinds": named_table(_layout.PAGE_KINDS),
         "record flags": named_table(_layout.RECORD_FLAGS),
         "entry flags": named_table(_layout.ENTRY_FLAGS),
@@ -75,14 +77,14 @@ def test_the_document_has_no_table_that_is_not_compared() -> None:
     assert {match[1] for match in MARK.finditer(DOCUMENT.read_text())} == set(EXPECTED)
 
 
-@pytest.mark.parametrize("name", _layout.SIZES)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_the_fields_of_a_structure_fill_it_without_gaps(name: str) -> None:
     end = 0
     for structure, _, offset, size, count, _ in _layout.FIELDS:
         if structure == name:
             assert offset == end
             end += size * count
-    assert end == _layout.SIZES[name]
+    assert end == STRUCTURES[name] == _layout.SIZES.get(name, end)
 
 
 # ---- a reader, written from the document ------------------------------------------------------
@@ -183,6 +185,8 @@ class Reader:
         self.replayed = self.replay()
         self.used_units: dict[int, int] = {}  # head page -> bits of the units that were reached
         self.used_runs: set[int] = set()
+        self.levels = 0  # of the ordered keys
+        self.far_keys = 0
 
     # section 4
 
@@ -237,7 +241,7 @@ class Reader:
         assert seal(word & (1 << 56) - 1) == word, f"the word at {place:#x} is damaged"
         return word & (1 << 56) - 1
 
-    # section 10
+    # section 11
 
     def from_ring(self, position: int, size: int) -> bytes:
         at = position % (self.ring_size // Line) * Line
@@ -449,7 +453,64 @@ class Reader:
         assert self.sealed(Page + 208) == sum(len(k) + len(v) for k, v in found.items())
         return found
 
-    # section 11
+    # section 9
+
+    def tree_key(self, node: bytes, at: int, end: int, prefix: bytes) -> tuple[bytes, int]:
+        """A key of a node of the ordered keys, and where its entry ends."""
+        size, check = struct.unpack_from("<HH", node, at)
+        far = size == 0x8000
+        stored = node[at + 4 : at + 4 + (8 if far else size)]
+        assert (far or len(stored) == size <= 128) and at + 4 + len(stored) <= end
+        assert check == crc32c(size.to_bytes(8, "little") + stored) & 0xFFFF
+        key, value = prefix + stored, b""
+        if far:
+            key, value = self.record(int.from_bytes(stored, "little"))
+            self.far_keys += 1
+        assert key.startswith(prefix) and value == b""
+        return key, at + 4 + len(stored)
+
+    def tree_node(self, place: int) -> tuple[int, list[tuple[int, int, bytes]]]:
+        """The level of a node, and (child, count, key) of its entries in their order."""
+        self.use_units(place, 1024, NODES, 26)
+        header, node = self.sealed(place), self.read(place, 1024)
+        count, area, end = header & 127, header >> 7 & 1, (header >> 8 & 255) * 4
+        level, crc, reserved = header >> 16 & 15, header >> 20 & 0xFFFFFFFF, header >> 52
+        prefix_size, zero = struct.unpack_from("<HH", node, 8)
+        assert reserved == zero == 0 and 1 <= count <= 64 and prefix_size <= 128 and end <= 896
+        order = node[896 + area * 64 :][:count]
+        assert crc == crc32c(order + node[8 : 12 + prefix_size])
+        prefix, spans, entries = node[12 : 12 + prefix_size], [(0, 12 + prefix_size)], []
+        for at in (offset * 4 for offset in order):
+            child, below = (self.sealed(place + at + n) if level else 0 for n in (0, 8))
+            key, entry_end = self.tree_key(node, at + 16 if level else at, end, prefix)
+            assert at % (8 if level else 4) == 0
+            spans.append((at, entry_end))
+            entries.append((child << 4, below, key))
+        spans.sort()
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+        return level, entries
+
+    def ordered_keys(self, place: int, parent: int = 0) -> list[bytes]:
+        """The keys below a node. `parent`: its parent's level, 0 if it is the root."""
+        level, entries = self.tree_node(place)
+        assert level == parent - 1 if parent else level == 0 or len(entries) > 1
+        self.levels = max(self.levels, level + 1)
+        if level == 0:
+            return [key for _, _, key in entries]
+        keys: list[bytes] = []
+        for index, (child, count, separator) in enumerate(entries):
+            below = self.ordered_keys(child, level)
+            assert count == len(below)
+            assert index == 0 or keys[-1] < separator <= below[0]
+            keys += below
+        return keys
+
+    def check_order(self, pairs: dict[bytes, bytes]) -> None:
+        options, root = self.sealed(Page + 216), self.sealed(Page + 224) << 4
+        keys = self.ordered_keys(root) if root else []
+        assert keys == ([] if options & 2 else sorted(pairs))
+
+    # section 12
 
     def limbo(self) -> list[bytes]:
         """Values of what is retired but was pinned, newest first."""
@@ -469,6 +530,7 @@ class Reader:
         for at in range(0, Page, 8):
             self.sealed(Page + at)
         pairs = self.pairs()
+        self.check_order(pairs)
         self.limbo()
         self.check_bins(self.check_runs())
         return pairs
@@ -495,6 +557,78 @@ def test_a_reader_written_from_the_document_reads_what_pmkv_reads(pool_path: Pat
         fill(db, 1, 4000)
         wanted = dict(db)
         assert db.check() == []
+    assert Reader(pool_path.read_bytes()).everything() == wanted
+
+
+def read(path: Path) -> tuple[Reader, list[bytes]]:
+    """A reader that has read a pool, and the keys that it found."""
+    reader = Reader(path.read_bytes())
+    return reader, sorted(reader.everything())
+
+
+def test_the_reader_walks_three_levels_of_ordered_keys(pool_path: Path) -> None:
+    rng = random.Random(5)
+    keys = {b"user/%05d/name" % rng.randrange(100_000) for _ in range(4000)}
+    keys |= {rng.randbytes(rng.randrange(12)) for _ in range(3000)}
+    keys |= {b"http://example.org/%s/" % (b"x" * n) for n in range(100)}
+    arriving = rng.sample(sorted(keys), len(keys))
+    with pmkv.open(pool_path) as db:
+        db.put_many((b"%08d" % i, b"in order") for i in range(2500))
+        db.put_many((key, b"") for key in arriving[:6000])
+        for key in arriving[6000:]:
+            db[key] = b""
+        wanted = sorted(db)
+    reader, found = read(pool_path)
+    assert (reader.levels, reader.far_keys, found) == (3, 0, wanted)
+
+
+def test_the_reader_walks_ordered_keys_that_lie_in_records_of_their_own(pool_path: Path) -> None:
+    rng = random.Random(6)
+    shared = [rng.randbytes(size) for size in (60, 128, 190, 250, 1000, 4000)]
+    keys = [rng.choice(shared) + rng.randbytes(rng.randrange(140, 600)) for _ in range(400)]
+    keys += [b"k" * 300 + b"%06d" % rng.randrange(10**6) for _ in range(600)]
+    keys += [b"k" * size for size in (200, 255, 256, 1000, 4072, 4073, 20_000, 70_000)]
+    keys += [rng.randbytes(size) for size in (200, 3000, 5000, 33_000, 70_000)]
+    with pmkv.open(pool_path) as db:
+        for key in rng.sample(keys, len(keys)):
+            db[key] = b"v" * rng.randrange(50)
+        wanted = sorted(db)
+        reader, found = read(pool_path)
+        assert found == wanted == sorted(set(keys))
+        assert reader.far_keys > len(set(keys)) * 2 // 3
+        for key in rng.sample(wanted, len(wanted) * 2 // 3):
+            db.delete(key)
+        assert read(pool_path)[1] == sorted(db)
+
+
+def test_the_reader_follows_ordered_keys_until_none_are_left(pool_path: Path) -> None:
+    rng = random.Random(7)
+    levels = []
+    with pmkv.open(pool_path) as db:
+        db.put_many((b"key %06d" % rng.randrange(10**6), b"") for _ in range(4000))
+        db.put_many((b"k" * 300 + b"%d" % i, b"") for i in range(300))
+        left = sorted(db)
+        while left:
+            first = rng.randrange(len(left))
+            gone = left[first : first + 600]  # neighbours: whole nodes go
+            gone += rng.sample(left, len(left) // 3)
+            db.delete_many(set(gone) if len(left) > 20 else left)
+            left = sorted(db)
+            reader, found = read(pool_path)
+            assert found == left
+            levels.append(reader.levels)
+        db[b"one"] = b"again"
+        assert read(pool_path)[1] == [b"one"]
+        db.clear()
+        assert read(pool_path)[1] == []
+    assert levels[-1] == 0 and levels == sorted(levels, reverse=True)
+    assert set(levels) >= {0, 1, 2, 3}
+
+
+def test_a_pool_without_order_has_no_ordered_keys(pool_path: Path) -> None:
+    with pmkv.open(pool_path, ordered=False) as db:
+        fill(db, 8, 1500)
+        wanted = dict(db)
     assert Reader(pool_path.read_bytes()).everything() == wanted
 
 

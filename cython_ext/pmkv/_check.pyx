@@ -356,6 +356,8 @@ cdef u64 check_tree(Walk* w, u64 place, int level) noexcept nogil:
     if not reach_units(w, place, sizeof(pmkv_tree_node), PMKV_PAGE_NODES):
         note(w, PROBLEM_REFERENCE, place)
         return 0
+    if level < 0 and n.level and n.count < 2:
+        note(w, PROBLEM_TREE, place)
     for i in range(n.count):
         if node_piece(w.p, NULL, &n, i, &piece) != PMKV_OK:
             note(w, PROBLEM_TREE, place)

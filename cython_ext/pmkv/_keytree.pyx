@@ -1,6 +1,6 @@
 """_keytree.pyx (L3): the keys of a namespace in order: a B+tree of small nodes.
 
-May know: nodes, words.  Not records, nor how a key is looked up: it is a sorted *set of keys*.  A
+May know: nodes, words.  Not how a key is looked up: it is a sorted *set of keys*.  A
 scan finds what belongs to them through the mapping, and an update of a key never comes here.
 
 A node that has room is changed in place; one that has none is built anew, as one node or two, and
@@ -87,11 +87,34 @@ cdef int choose_child(Pool* p, const Node* n, const char* key, u64 key_size, int
 cdef int descend(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
                  bint* exact) noexcept nogil:
     """To the leaf of the key, and the first entry that is not smaller; its index is in the path."""
+    cdef int status = approach(p, t, root_place, key, key_size, path)
+    return arrive(p, t, key, key_size, path, exact) if status == PMKV_OK else status
+
+
+cdef int approach(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
+    """To the parent of the leaf of the key, if there is one; the leaf is on its way into the cache."""
     cdef int index, status = enter(p, t, root_place, path)
+    cdef Node* n
     while status == PMKV_OK and path_end(path).level:
-        status = choose_child(p, path_end(path), key, key_size, &index)
+        n = path_end(path)
+        status = choose_child(p, n, key, key_size, &index)
+        path.step[path.length - 1].index = index
+        if status == PMKV_OK and n.level == 1:
+            status = node_child(p, t, n, index, &path.step[path.length].node.place)
+            if status == PMKV_OK:
+                node_prefetch(p, path.step[path.length].node.place)
+            break
         if status == PMKV_OK:
             status = go_down(p, t, path, index)
+    return status
+
+
+cdef int arrive(Pool* p, Txn* t, const char* key, u64 key_size, Path* path, bint* exact) noexcept nogil:
+    """The last step of descend(), after approach()."""
+    cdef int status = PMKV_OK
+    if path_end(path).level:
+        status = node_read(p, t, path.step[path.length].node.place, 0, &path.step[path.length].node)
+        path.length += 1
     if status == PMKV_OK:
         status = node_search(p, path_end(path), key, key_size, 0, &path.step[path.length - 1].index, exact)
     return status
@@ -334,9 +357,19 @@ cdef void make_piece(Piece* piece, const char* key, u64 key_size) noexcept nogil
     piece.count = 1
 
 
-cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
-    """Adds a key that the tree does not have."""
+cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
+    """The way to a key's leaf, for keytree_insert: what happens between the two hides the leaf's miss."""
+    cdef int status = approach(t.p, t, root_place, key, key_size, path) if t.status == PMKV_OK else t.status
+    return txn_fail(t, status) if status < 0 else status
+
+
+cdef void keytree_prefetch(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
     cdef Path path
+    approach(p, t, root_place, key, key_size, &path)
+
+
+cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
+    """Adds a key that the tree does not have, where keytree_approach led."""
     cdef Piece piece
     cdef Change change
     cdef bint exact = False
@@ -344,18 +377,18 @@ cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size) n
     if t.status != PMKV_OK:
         return t.status
     make_piece(&piece, key, key_size)
-    status = descend(t.p, t, root_place, key, key_size, &path, &exact)
-    if status == PMKV_NOT_FOUND:
+    if path.length == 0:
         change.outcome, change.made = REPLACED, 1
         node_build(t, 0, &piece, 1, &change.piece[0].child)
         return change_root(t, root_place, 1, &change)
+    status = arrive(t.p, t, key, key_size, path, &exact)
     if status == PMKV_OK and exact:
-        status = corrupted(t.p, PMKV_CHECK_TREE, path_end(&path).place)
+        status = corrupted(t.p, PMKV_CHECK_TREE, path_end(path).place)
     if status != PMKV_OK:
         return txn_fail(t, status)
-    if replace(t, path_end(&path), path.step[path.length - 1].index, 0, &piece, 1, &change) != PMKV_OK:
+    if replace(t, path_end(path), path.step[path.length - 1].index, 0, &piece, 1, &change) != PMKV_OK:
         return t.status
-    return change_above(t, root_place, &path, 1, &change)
+    return change_above(t, root_place, path, 1, &change)
 
 
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:

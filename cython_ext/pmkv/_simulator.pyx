@@ -20,6 +20,7 @@ from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport record_class
 from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
+from pmkv._keytree cimport TreeCursor, keytree_seek
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._pool cimport (
     Geometry, Pool, file_size_for, page_place, pool_format, pool_map, pool_read_superblock,
@@ -750,6 +751,9 @@ cdef class Simulator:
             places = [r.place + 24 + r.key_size + 1]
         elif site == "CHECK_VALUE":
             places = [r.extent_place + 100]
+        elif site == "CHECK_TREE":    # a byte of the first key that was put into the one leaf
+            word = pmkv_load(&self.live.m, ROOT_DEFAULT_NAMESPACE + NAMESPACE_KEYTREE) & SEAL_MASK
+            places = [(word << GRANULE_SHIFT) + 16 + 4]
         else:
             places = [self.rewind_to_indirect()]
         for place in places:
@@ -764,6 +768,8 @@ cdef class Simulator:
         cdef u64 replayed
         cdef Record r
         cdef Item item
+        cdef TreeCursor tree_cursor
+        cdef bint exact
         cdef int status = self.read_superblock()
         if status == PMKV_OK:
             status = recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed)
@@ -776,6 +782,9 @@ cdef class Simulator:
             status = transaction_put(&self.scratch_txn, &self.no_pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)
             return status
+        if site == "CHECK_TREE":
+            return keytree_seek(&self.scratch, NULL, ROOT_DEFAULT_NAMESPACE + NAMESPACE_KEYTREE, key, len(key),
+                                &tree_cursor, &exact)
         status = mapping_get(&self.scratch, ROOT_DEFAULT_NAMESPACE, key, len(key), &r)
         return record_verify(&self.scratch, &r) if status == PMKV_OK else status
 

@@ -19,5 +19,5 @@ cdef struct Pins:
 cdef int pins_add(Pins* pins, u64 place) noexcept nogil
 cdef void pins_drop(Pins* pins, u64 place) noexcept nogil
 cdef void pins_free(Pins* pins) noexcept nogil
-cdef int space_retire(Txn* t, Pins* pins, const Record* r) noexcept nogil
+cdef int space_retire(Txn* t, const Record* r) noexcept nogil
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil

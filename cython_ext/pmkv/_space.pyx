@@ -14,7 +14,7 @@ Invariants
   S1. A transaction frees only after it has allocated all it needs (R2).
   S2. A pinned record's bits stay set: it is reached from a mapping or from limbo.
 Threads: pins change while no writer runs without the interpreter's lock (_store.pyx sees to
-that), so a transaction sees the same pins from beginning to end; limbo changes with commits.
+that), so a commit sees the same pins from beginning to end; limbo changes with commits.
 """
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -183,15 +183,29 @@ cdef int limbo_drain(Txn* t, Pins* pins) noexcept nogil:
 
 # ---- retire and commit ---------------------------------------------------------------------------
 
-cdef int space_retire(Txn* t, Pins* pins, const Record* r) noexcept nogil:
+cdef int space_retire(Txn* t, const Record* r) noexcept nogil:
     """The record is unreachable from the commit on."""
-    cdef Pin* pin
-    if pins.used:
-        pin = find_pin(pins, r.place)
-        if pin.place:
-            pin.retired = 1
-            return limbo_push(t, r.place)
     return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, r.place)
+
+
+cdef int spare_pinned(Txn* t, Pins* pins) noexcept nogil:
+    """Of what is to be freed, the records that are pinned go to limbo instead.
+
+    At the commit, not when they are retired: a transaction may be open for long, and views come and go.
+    """
+    cdef size_t i, kept = 0
+    cdef Pin* pin
+    for i in range(t.freed_count):
+        if not t.freed[i] & (MAPPING_PAGE | LIMBO_PAGE):
+            pin = find_pin(pins, t.freed[i])
+            if pin.place:
+                pin.retired = 1
+                limbo_push(t, t.freed[i])
+                continue
+        t.freed[kept] = t.freed[i]
+        kept += 1
+    t.freed_count = kept
+    return t.status
 
 
 cdef int free_limbo_page(Txn* t, u64 page) noexcept nogil:
@@ -226,6 +240,8 @@ cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
     """
     cdef u64 spare_size, spare_page = 0, ripe = pins.ripe
     cdef int status
+    if t.status == PMKV_OK and pins.used and t.freed_count:
+        spare_pinned(t, pins)
     if t.status == PMKV_OK and pins.ripe:
         limbo_drain(t, pins)
     if t.status == PMKV_OK:

@@ -9,7 +9,7 @@ Invariants
   T2. The ordered keys of a namespace that wants order are the keys of its mapping.
 """
 from pmkv._core cimport *
-from pmkv._keytree cimport keytree_delete, keytree_free_all, keytree_insert
+from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert, keytree_prefetch
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
     mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
@@ -58,7 +58,6 @@ cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, Pu
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
     cdef Probe probe
     cdef Record old
-    cdef u64 place
     cdef int status
     if t.status != PMKV_OK:
         return t.status
@@ -69,16 +68,30 @@ cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, Pu
         return PMKV_EXISTS
     if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
         return PMKV_NOT_FOUND
-    if record_write(t, item.key, item.key_size, item.value, item.value_size, item.may_change,
-                    &place) != PMKV_OK:
+    return update(t, namespace, item, &probe, &old) if status == PMKV_OK else insert(t, namespace, item, &probe)
+
+
+cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old) noexcept nogil:
+    """A new record takes the place of the old one."""
+    cdef u64 place
+    if record_write(t, item.key, item.key_size, item.value, item.value_size, item.may_change, &place) != PMKV_OK:
         return t.status
-    if status == PMKV_OK:
-        mapping_replace(t, &probe, place)
-        space_retire(t, pins, &old)
-        return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(&old))
-    mapping_insert(t, namespace + NAMESPACE_MAPPING, &probe, place)
-    if is_ordered(t, namespace):
-        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size)
+    mapping_replace(t, probe, place)
+    space_retire(t, old)
+    return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
+
+
+cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe) noexcept nogil:
+    cdef bint ordered = is_ordered(t, namespace)
+    cdef Path path
+    cdef u64 place
+    if ordered:
+        keytree_approach(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+    if record_write(t, item.key, item.key_size, item.value, item.value_size, item.may_change, &place) != PMKV_OK:
+        return t.status
+    mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
+    if ordered:
+        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
     count(t, namespace + NAMESPACE_ENTRY_COUNT, 1, 0)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
@@ -96,7 +109,7 @@ cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, 
     mapping_remove(t, &probe)
     if is_ordered(t, namespace):
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
-    space_retire(t, pins, &old)
+    space_retire(t, &old)
     count(t, namespace + NAMESPACE_ENTRY_COUNT, 0, 1)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
 
@@ -106,6 +119,7 @@ cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, 
 cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 end) noexcept nogil:
     """Starts the misses of a few keys together: they do not depend on each other."""
     cdef Probe probes[AHEAD]
+    cdef bint ordered = is_ordered(t, namespace)
     cdef u64 i
     for i in range(first, end):
         mapping_locate(t.p, NULL, namespace + NAMESPACE_MAPPING,
@@ -113,6 +127,8 @@ cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 e
         mapping_prefetch_bucket(t.p, &probes[i - first])
     for i in range(first, end):
         mapping_prefetch_record(t.p, &probes[i - first])
+        if ordered:
+            keytree_prefetch(t.p, t, namespace + NAMESPACE_KEYTREE, items[i].key, items[i].key_size)
 
 
 cdef int transaction_put_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count) noexcept nogil:
@@ -160,7 +176,7 @@ cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil:
                 status = record_parse(t.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
                 if status != PMKV_OK:
                     return txn_fail(t, status)
-                space_retire(t, pins, &r)
+                space_retire(t, &r)
     mapping_free_all(t, namespace + NAMESPACE_MAPPING)
     keytree_free_all(t, namespace + NAMESPACE_KEYTREE)
     txn_log_sealed(t, namespace + NAMESPACE_ENTRY_COUNT, 0)

@@ -17,6 +17,7 @@ Invariants
   N2. All keys of the order are different and ascend.  Of a parent, the first stands for the
       smallest key there is, whatever its bytes are.
   N3. A key of more than INLINE_MAX bytes after the prefix lies in a record that this entry owns.
+      It may stay there when a longer prefix makes it fit.
 """
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -26,6 +27,9 @@ from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
 from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
+
+cdef extern from *:
+    u64 __builtin_bswap64(u64) nogil
 
 cdef enum:
     NODE_SIZE = sizeof(pmkv_tree_node)
@@ -143,31 +147,50 @@ cdef inline uint16_t key_check(uint16_t size, const char* stored, u64 stored_siz
     return <uint16_t>~crc
 
 
-cdef int read_key(Pool* p, const Node* n, int index, const char** rest, u64* rest_size, u64* far) noexcept nogil:
-    """The bytes of the entry's key after the prefix, their check tested."""
-    cdef u64 at = key_at(n, index), size, stored
+cdef inline bint key_is_whole(Pool* p, const Node* n, int index) noexcept nogil:
+    """Whether the entry lies in the heap, and its check fits."""
+    cdef u64 at = key_at(n, index), stored
     cdef const pmkv_tree_key* key = <const pmkv_tree_key*>(n.base + at)
-    cdef Record r
-    cdef int status
     if at + KEY_HEADER > n.heap:
-        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+        return False
     stored = FAR_SIZE if key.size & TREE_FAR else key.size
-    if at + KEY_HEADER + stored > n.heap or not pmkv_check(
-            &p.m, PMKV_CHECK_TREE, key.check == key_check(key.size, n.base + at + KEY_HEADER, stored)):
-        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
-    rest[0] = n.base + at + KEY_HEADER
-    rest_size[0] = stored
-    far[0] = 0
-    if key.size & TREE_FAR:
-        memcpy(far, rest[0], FAR_SIZE)
-        status = record_parse(p, far[0], &r)
-        if status == PMKV_OK and (not record_body_is_whole(p, &r) or r.key_size < n.prefix_size):
-            status = corrupted(p, PMKV_CHECK_RECORD, far[0])
-        if status != PMKV_OK:
-            return status
+    return at + KEY_HEADER + stored <= n.heap and pmkv_check(
+        &p.m, PMKV_CHECK_TREE, key.check == key_check(key.size, n.base + at + KEY_HEADER, stored))
+
+
+cdef int read_far(Pool* p, const Node* n, u64 far, const char** rest, u64* rest_size) noexcept nogil:
+    """The same of a key in a record of its own."""
+    cdef Record r
+    cdef int status = record_parse(p, far, &r)
+    if status == PMKV_OK and (not record_body_is_whole(p, &r) or r.key_size < n.prefix_size
+                              or memcmp(r.key, n.prefix, n.prefix_size) != 0):
+        status = corrupted(p, PMKV_CHECK_RECORD, far)
+    if status == PMKV_OK:
         rest[0] = r.key + n.prefix_size
         rest_size[0] = r.key_size - n.prefix_size
-    return PMKV_OK
+    return status
+
+
+cdef inline int look_at_key(Pool* p, const Node* n, int index, const char** rest, u64* rest_size, u64* far) noexcept nogil:
+    """The bytes of the entry's key after the prefix, inside the node or pool, but not tested otherwise."""
+    cdef u64 at = key_at(n, index)
+    cdef const pmkv_tree_key* key = <const pmkv_tree_key*>(n.base + at)
+    rest[0] = n.base + at + KEY_HEADER
+    rest_size[0] = key.size
+    far[0] = 0
+    if at + KEY_HEADER + (FAR_SIZE if key.size & TREE_FAR else key.size) > NODE_SIZE:
+        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+    if not key.size & TREE_FAR:
+        return PMKV_OK
+    memcpy(far, rest[0], FAR_SIZE)
+    return read_far(p, n, far[0], rest, rest_size)
+
+
+cdef int read_key(Pool* p, const Node* n, int index, const char** rest, u64* rest_size, u64* far) noexcept nogil:
+    """The bytes of the entry's key after the prefix, their check tested."""
+    if not key_is_whole(p, n, index):
+        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, index))
+    return look_at_key(p, n, index, rest, rest_size, far)
 
 
 cdef int read_word(Pool* p, Txn* t, const Node* n, int index, u64 offset, u64* payload) noexcept nogil:
@@ -199,32 +222,76 @@ cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noe
     return status
 
 
+cdef inline u64 head_of_key(const char* key, u64 size) noexcept nogil:
+    """The first eight bytes as a number that is ordered as they are; of fewer, as if zeros followed."""
+    cdef u64 word = 0
+    memcpy(&word, key, min(size, <u64>8))
+    return __builtin_bswap64(word)
+
+
+cdef inline u64 head_of_entry(const char* key_header, u64 size) noexcept nogil:
+    """The same of an entry of a node: eight bytes are there to load, since the orders follow the heap."""
+    cdef u64 unwanted = 64 - 8 * size if size < 8 else 0
+    return __builtin_bswap64((<const u64*>(key_header + KEY_HEADER))[0] << unwanted >> unwanted)
+
+
+cdef int compare_entry(Pool* p, const Node* n, int index, const char* key, u64 key_size, int* order) noexcept nogil:
+    """How the entry's key compares with another: below, at or above 0."""
+    cdef u64 rest_size, far
+    cdef const char* rest
+    cdef int status = look_at_key(p, n, index, &rest, &rest_size, &far)
+    if status == PMKV_OK:
+        order[0] = compare_bytes(rest, rest_size, key, key_size)
+    return status
+
+
+cdef inline int compare_prefix(const Node* n, const char* key, u64 key_size) noexcept nogil:
+    """Where all keys of the node lie, seen from this one: it is 0 if it shares the prefix."""
+    cdef u64 i, end = min(key_size, n.prefix_size)
+    for i in range(end):
+        if key[i] != n.prefix[i]:
+            return 1 if <unsigned char>key[i] > <unsigned char>n.prefix[i] else -1
+    return -1 if key_size < n.prefix_size else 0
+
+
 cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,
                      bint* exact) noexcept nogil:
-    """The first entry from `low` on whose key is not smaller, or count; `exact`: it is equal."""
-    cdef int high = n.count, middle, order, status
-    cdef const char* rest
-    cdef u64 rest_size, far
+    """The first entry from `low` on whose key is not smaller, or count; `exact`: it is equal.
+
+    Only the two entries that it ends between are tested: if they are whole, the key is between
+    them, whatever led there.
+    """
+    cdef int high = n.count, first = low, middle, order = compare_prefix(n, key, key_size), status
+    cdef u64 head, own, at, size
+    cdef bint below
     exact[0] = False
-    index[0] = low
-    order = memcmp(key, n.prefix, min(key_size, n.prefix_size))
-    if order < 0 or (order == 0 and key_size < n.prefix_size):
+    index[0] = low if order < 0 else high
+    if order:
         return PMKV_OK
-    if order > 0:
-        index[0] = high
-        return PMKV_OK
+    key += n.prefix_size
+    key_size -= n.prefix_size
+    head = head_of_key(key, key_size)
     while low < high:
         middle = (low + high) // 2
-        status = read_key(p, n, middle, &rest, &rest_size, &far)
-        if status != PMKV_OK:
-            return status
-        order = compare_bytes(rest, rest_size, key + n.prefix_size, key_size - n.prefix_size)
-        if order < 0:
+        at = key_at(n, middle)
+        size = (<const pmkv_tree_key*>(n.base + at)).size
+        own = head_of_entry(n.base + at, size) if at < ORDER_AT and size - 1 < <u64>TREE_INLINE_MAX else head
+        below = own < head
+        if own == head:           # seldom; or the head cannot tell
+            status = compare_entry(p, n, middle, key, key_size, &order)
+            if status != PMKV_OK:
+                return status
+            exact[0] |= order == 0
+            below = order < 0
+        if below:
             low = middle + 1
         else:
             high = middle
-            exact[0] |= order == 0
     index[0] = low
+    if low > first and not key_is_whole(p, n, low - 1):
+        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, low - 1))
+    if low < n.count and not key_is_whole(p, n, low):
+        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, low))
     return PMKV_OK
 
 
@@ -373,12 +440,17 @@ cdef u64 append(Txn* t, const Node* n, int first, Piece* fresh, int fresh_count,
     cdef char part[CHANGE_MAX]
     cdef u64 at = (n.heap + 7) & ~<u64>7 if n.level else n.heap
     cdef u64 start = n.heap & ~<u64>15
+    cdef bint smallest
     cdef int i
     memset(part, 0, CHANGE_MAX)
     memcpy(part, n.base + start, n.heap - start)       # what is there already, as it is (N1)
     for i in range(fresh_count):
+        smallest = n.level != 0 and first + i == 0
+        if smallest:
+            drop_far(t, fresh[i].far)
+            fresh[i].far = 0
         offsets[i] = <unsigned char>(at // UNIT)
-        at += put_entry(t, n.level, &fresh[i], n.level != 0 and first + i == 0, n.prefix_size, part + (at - start))
+        at += put_entry(t, n.level, &fresh[i], smallest, n.prefix_size, part + (at - start))
     txn_data(t, n.place + start, part, ((at + 15) & ~<u64>15) - start)
     return at
 
