@@ -27,7 +27,18 @@ static inline void pmkv_spares_clear(pmkv_spares *s)
         Py_CLEAR(s->spare[i]);
 }
 
+static inline void pmkv_pair_clear(PyObject **pair)
+{
+    Py_CLEAR(*pair);
+}
+
 #ifdef Py_GIL_DISABLED
+
+static inline PyObject *pmkv_pair(PyObject **pair, PyObject *key, PyObject *value)
+{
+    (void)pair;
+    return PyTuple_Pack(2, key, value);
+}
 
 static inline PyObject *pmkv_bytes(pmkv_spares *s, const char *data, Py_ssize_t size)
 {
@@ -71,6 +82,29 @@ static inline PyObject *pmkv_bytes(pmkv_spares *s, const char *data, Py_ssize_t 
         Py_INCREF(o);
         Py_XSETREF(s->spare[s->turn], o);
         s->turn = (s->turn + 1) % PMKV_SPARES;
+    }
+    return o;
+}
+
+/* A tuple of two: a new reference, or NULL with MemoryError set. */
+static inline PyObject *pmkv_pair(PyObject **pair, PyObject *key, PyObject *value)
+{
+    PyObject *o = *pair;
+    if (o && Py_REFCNT(o) == 1) {
+        PyObject *old_key = PyTuple_GET_ITEM(o, 0), *old_value = PyTuple_GET_ITEM(o, 1);
+        Py_INCREF(o);
+        Py_INCREF(key);
+        Py_INCREF(value);
+        PyTuple_SET_ITEM(o, 0, key);
+        PyTuple_SET_ITEM(o, 1, value);
+        Py_DECREF(old_key);
+        Py_DECREF(old_value);
+        return o;
+    }
+    o = PyTuple_Pack(2, key, value);
+    if (o) {
+        Py_INCREF(o);
+        Py_XSETREF(*pair, o);
     }
     return o;
 }

@@ -152,15 +152,17 @@ cdef void mapping_prefetch_bucket(const Pool* p, const Probe* probe) noexcept no
         pmkv_prefetch(pmkv_at(&p.m, slot_place(probe.leaf, probe.home, 0)))
 
 
-cdef void mapping_prefetch_record(const Pool* p, const Probe* probe) noexcept nogil:
-    """Prefetches the record behind the first slot of the home bucket that has the tag."""
+cdef void mapping_prefetch_record(const Pool* p, Probe* probe) noexcept nogil:
+    """Prefetches the record behind the first slot of the home bucket that has the tag: `slot`, or 0."""
     cdef const u64* bucket
     cdef unsigned same
+    probe.slot = 0
     if probe.leaf == 0:
         return
     bucket = <const u64*>pmkv_at(&p.m, slot_place(probe.leaf, probe.home, 0))
     same = pmkv_arch_match8(bucket, probe.tag, SLOT_TAG_MASK | SLOT_ALTERNATE)
     if same:
+        probe.slot = slot_place(probe.leaf, probe.home, __builtin_ctz(same))
         prefetch_record_lines(<const char*>pmkv_at(&p.m, place_of(bucket[__builtin_ctz(same)])))
 
 
@@ -254,6 +256,16 @@ cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_s
         return PMKV_NOT_FOUND
     status = match_bucket(p, t, probe, probe.home, probe.tag, key, key_size, r)
     return status if status != PMKV_NOT_FOUND else match_elsewhere(p, t, probe, key, key_size, r)
+
+
+cdef int mapping_match_prefetched(Pool* p, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
+    """mapping_match() for a reader, after mapping_prefetch_record: begins with the slot that it found."""
+    cdef u64 word
+    if probe.slot:
+        word = pmkv_load(&p.m, probe.slot)
+        if word & GRANULE_MASK and try_slot(p, probe.slot, word, key, key_size, r) == PMKV_OK:
+            return PMKV_OK
+    return mapping_match(p, NULL, probe, key, key_size, r)
 
 
 cdef inline int match_first(Pool* p, const Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:

@@ -9,6 +9,7 @@ Threads: see _engine.pyx.
 """
 from cython cimport final
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 from pmkv._arguments cimport Bytes, read_bytes, release
@@ -17,8 +18,8 @@ from pmkv._keytree cimport (
     TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
 from pmkv._mapping cimport (
-    LEAF_SLOTS, Cursor as Walk, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_next_leaf,
-    mapping_prefetch_bucket, mapping_prefetch_record,
+    LEAF_SLOTS, Cursor as Walk, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match_prefetched,
+    mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
 )
 from pmkv._pool cimport Pool
 from pmkv._records cimport Record, record_parse
@@ -28,6 +29,10 @@ from pmkv._transaction cimport transaction_find
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size, tree_word
 
 from pmkv._errors import Error, NotFoundError
+
+cdef extern from "recycle.h":
+    object pmkv_pair(PyObject** pair, object key, object value)
+    void pmkv_pair_clear(PyObject** pair)
 
 cdef enum Shows:
     SHOW_KEYS, SHOW_VALUES, SHOW_ITEMS
@@ -152,9 +157,11 @@ cdef class Scan:
     cdef TreeCursor cursor        # behind the batch, while nothing is committed
     cdef char* arena
     cdef u64 arena_size
+    cdef PyObject* pair           # the last item, to be filled again
 
     def __dealloc__(self):
         free(self.arena)
+        pmkv_pair_clear(&self.pair)
 
     def __iter__(self):
         return self
@@ -266,7 +273,7 @@ cdef class Scan:
         if table.t != NULL:
             status = transaction_find(table.t, table.namespace, self.arena + a.at, a.size, &a.probe, &r)
         elif self.head == table.pool.head:
-            status = mapping_match(table.pool, NULL, &a.probe, self.arena + a.at, a.size, &r)
+            status = mapping_match_prefetched(table.pool, &a.probe, self.arena + a.at, a.size, &r)
         else:
             status = mapping_get(table.pool, table.mapping, self.arena + a.at, a.size, &r)
         if status == PMKV_NOT_FOUND and self.head == table.pool.head:
@@ -276,7 +283,7 @@ cdef class Scan:
         if status != PMKV_OK:
             table.e.fail(status)
         value = table.value_of(&r)
-        return value if self.shows == SHOW_VALUES else (self.key_at(a), value)
+        return value if self.shows == SHOW_VALUES else pmkv_pair(&self.pair, self.key_at(a), value)
 
     cdef object key_at(self, const Ahead* a):
         if self.table.keys_are_str:

@@ -82,8 +82,9 @@ cdef void parts_cut(Parts* x, u64 size) noexcept nogil:
 
 cdef void parts_copy(const Parts* x, u64 first, char* out) noexcept nogil:
     """The bytes from `first` on."""
-    cdef u64 of_a = x.a_size - min(first, x.a_size)
-    memcpy(out, x.a + (x.a_size - of_a), of_a)
+    cdef u64 of_a = x.a_size - min(first, x.a_size), i
+    for i in range(of_a):         # two or three, mostly
+        out[i] = x.a[x.a_size - of_a + i]
     first -= min(first, x.a_size)
     memcpy(out + of_a, x.b + first, x.b_size - first)
 
