@@ -478,8 +478,21 @@ cdef int keytree_next_leaf(Pool* p, Txn* t, TreeCursor* cursor, bint forward) no
         index = cursor.path.step[cursor.path.length - 1].index + (1 if forward else -1)
         if 0 <= index < path_end(&cursor.path).count:
             status = go_down(p, t, &cursor.path, index)
-            return to_edge(p, t, not forward, cursor) if status == PMKV_OK else status
+            if status == PMKV_OK:
+                status = to_edge(p, t, not forward, cursor)
+            if status == PMKV_OK:
+                prefetch_sibling(p, t, &cursor.path, 1 if forward else -1)
+            return status
     return PMKV_NOT_FOUND
+
+
+cdef void prefetch_sibling(Pool* p, Txn* t, const Path* path, int direction) noexcept nogil:
+    """The leaf that a scan will come to next, if it has the same parent."""
+    cdef const Step* parent = &path.step[path.length - 2]
+    cdef u64 child
+    if 0 <= parent.index + direction < parent.node.count:
+        if node_child(p, t, &parent.node, parent.index + direction, &child) == PMKV_OK:
+            node_prefetch(p, child)
 
 
 # ---- counting --------------------------------------------------------------------------------------------

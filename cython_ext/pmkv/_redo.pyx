@@ -211,6 +211,7 @@ cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
     cdef size_t at
     if t.status != PMKV_OK:
         return t.status
+    t.changes += 1
     if may_be_logged(t, place):
         at = find(t, place)
         if at < t.word_count:

@@ -2,9 +2,7 @@
 
 May know: tables, ordered keys, the mapping.
 
-An ordered scan takes a leaf of keys at a time, copies them, and fetches all their buckets and
-records ahead, so that the misses overlap; what it then gives out waits for nothing.  Where it is,
-it remembers as a key: whatever is committed between two steps, it goes on behind that key.
+An ordered scan looks ahead, so that the misses of a dozen keys overlap.
 Threads: see _engine.pyx.
 """
 from cython cimport final
@@ -38,8 +36,9 @@ cdef enum Shows:
     SHOW_KEYS, SHOW_VALUES, SHOW_ITEMS
 
 cdef enum:
-    BATCH = 64                    # keys of a leaf
-    ARENA = 16 << 10              # bytes of keys that are worth copying ahead
+    LAG = 14                      # keys between two steps of the pipeline
+    RING = 32                     # at least 2 * LAG of them are under way, and the one given last
+    INSIDE = 64                   # bytes of a key that need no memory of their own
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
 
@@ -134,161 +133,170 @@ cdef Range range_of(object prefix, object start, object stop, bint include_start
 # ---- scans -------------------------------------------------------------------------------------
 
 cdef struct Ahead:
-    u64 at                        # where its key begins in the arena
+    char* key
     u64 size
+    char* larger                  # memory of its own for a long key
+    u64 larger_size
+    char inside[INSIDE]
     Probe probe
 
 
 @final
 cdef class Scan:
-    """Keys of a range in order, or backwards."""
+    """Keys of a range in order, or backwards: a pipeline of three steps.
+
+    A key is copied and its bucket asked for, LAG keys later its record, LAG later it is given out.
+    Where it is, it remembers as the key given last: whatever was committed meanwhile, it empties
+    the pipeline and goes on behind that key.
+    """
     cdef Table table
     cdef Range bounds
     cdef Shows shows
     cdef bint reverse
-    cdef bint ended
-    cdef u64 left                 # it may still give out so many
-    cdef u64 entries              # when it began
-    cdef bytes last               # it goes on behind this key; None: from the range's edge
-    cdef Ahead ahead[BATCH]
-    cdef int count
-    cdef int next
-    cdef u64 head                 # commit when the batch was fetched
-    cdef TreeCursor cursor        # behind the batch, while nothing is committed
-    cdef char* arena
-    cdef u64 arena_size
+    cdef bint ended               # there are no more to copy
+    cdef u64 left                 # so many may still be copied
+    cdef u64 entries              # of the table, when it began
+    cdef u64 stamp                # of the tree that the cursor is in
+    cdef u64 copied, asked, given
+    cdef TreeCursor cursor        # the next key to copy
+    cdef Ahead ring[RING]
     cdef PyObject* pair           # the last item, to be filled again
 
     def __dealloc__(self):
-        free(self.arena)
+        cdef int i
+        for i in range(RING):
+            free(self.ring[i].larger)
         pmkv_pair_clear(&self.pair)
 
     def __iter__(self):
         return self
 
-    cdef int find_start(self) except -100:
-        """Places the cursor on the first key that is wanted, OK, or NOT_FOUND."""
+    cdef u64 stamp_now(self) noexcept:
+        return self.table.pool.head if self.table.t == NULL else self.table.t.changes
+
+    cdef int find_start(self, const char* last, u64 last_size) except -100:
+        """Places the cursor on the first key behind `last`, or of the range; OK or NOT_FOUND."""
         cdef Table table = self.table
-        cdef bytes edge = self.last
+        cdef u64 root = table.namespace + NAMESPACE_KEYTREE
+        cdef bytes edge
         cdef bint exact, inclusive = False
         cdef int status
-        if edge is None:
+        if last == NULL:
             edge = self.bounds.high if self.reverse else self.bounds.low
+            if edge is None:
+                return keytree_edge(table.pool, table.t, root, self.reverse, &self.cursor)
             inclusive = self.bounds.include_high if self.reverse else self.bounds.include_low
-        if edge is None:
-            return keytree_edge(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, self.reverse, &self.cursor)
-        status = keytree_seek(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, edge, len(edge), &self.cursor,
-                              &exact)
+            last, last_size = edge, len(edge)
+        status = keytree_seek(table.pool, table.t, root, last, last_size, &self.cursor, &exact)
         if status == PMKV_OK and self.reverse and not (exact and inclusive):
             self.cursor.index -= 1
         elif status == PMKV_OK and not self.reverse and exact and not inclusive:
             self.cursor.index += 1
         return status
 
-    cdef int fetch(self) except -1:
-        """Copies the next keys, and asks for their buckets, then for their records."""
+    cdef int restart(self) except -1:
+        """Empties the pipeline and finds the place again."""
+        cdef Ahead* last = &self.ring[(self.given - 1) % RING]
+        cdef int status
+        self.left += self.copied - self.given
+        self.copied = self.asked = self.given
+        self.stamp = self.stamp_now()
+        status = self.find_start(last.key if self.given else NULL, last.size if self.given else 0)
+        self.ended = status == PMKV_NOT_FOUND
+        if status < 0:
+            self.table.e.fail(status)
+        return 0
+
+    cdef int copy_key(self) except -1:
+        """The next key goes into the pipeline, if there is one in the range."""
         cdef Table table = self.table
-        cdef int status = PMKV_OK, i
-        self.count = self.next = 0
-        if self.head != table.pool.head or table.t != NULL or self.last is None:
-            status = self.find_start()
-            self.head = table.pool.head
+        cdef Ahead* a = &self.ring[self.copied % RING]
+        cdef Piece piece
+        cdef int status = PMKV_OK
         while status == PMKV_OK and not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
             status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
+        if status == PMKV_OK:
+            status = node_piece(table.pool, table.t, path_end(&self.cursor.path), self.cursor.index, &piece)
+        if status == PMKV_OK:
+            self.reserve(a, parts_size(&piece.key))
+            parts_copy(&piece.key, 0, a.key)
+            if self.bounds.is_below(a.key, a.size) if self.reverse else self.bounds.is_above(a.key, a.size):
+                status = PMKV_NOT_FOUND
         if status == PMKV_NOT_FOUND:
             self.ended = True
             return 0
-        if status == PMKV_OK:
-            status = self.copy_keys()
+        if status == PMKV_OK and self.shows != SHOW_KEYS:
+            status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size), &a.probe)
+            mapping_prefetch_bucket(table.pool, &a.probe)
         if status != PMKV_OK:
             table.e.fail(status)
-        if self.count == 0:
-            self.ended = True
-            return 0
-        self.last = self.arena[self.ahead[self.count - 1].at:self.ahead[self.count - 1].at + self.ahead[self.count - 1].size]
-        if self.shows != SHOW_KEYS:
-            for i in range(self.count):
-                mapping_prefetch_record(table.pool, &self.ahead[i].probe)
+        self.cursor.index += -1 if self.reverse else 1
+        self.copied += 1
+        self.left -= 1
         return 0
 
-    cdef int copy_keys(self) except -100:
-        cdef Table table = self.table
-        cdef Piece piece
-        cdef Ahead* a
-        cdef u64 used = 0
-        cdef int status
-        while self.count < BATCH and <u64>self.count < self.left and used < ARENA:
-            if not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
-                break
-            status = node_piece(table.pool, table.t, path_end(&self.cursor.path), self.cursor.index, &piece)
-            if status != PMKV_OK:
-                return status
-            a = &self.ahead[self.count]
-            a.at, a.size = used, parts_size(&piece.key)
-            self.reserve(used + a.size)
-            parts_copy(&piece.key, 0, self.arena + used)
-            if (self.bounds.is_below(self.arena + used, a.size) if self.reverse
-                    else self.bounds.is_above(self.arena + used, a.size)):
-                self.left = self.count
-                break
-            if self.shows != SHOW_KEYS:
-                status = mapping_locate(table.pool, table.t, table.mapping,
-                                        mapping_hash(table.pool, self.arena + used, a.size), &a.probe)
-                if status != PMKV_OK:
-                    return status
-                mapping_prefetch_bucket(table.pool, &a.probe)
-            used += a.size
-            self.count += 1
-            self.cursor.index += -1 if self.reverse else 1
-        return PMKV_OK
-
-    cdef int reserve(self, u64 size) except -1:
+    cdef int reserve(self, Ahead* a, u64 size) except -1:
         cdef char* larger
-        if size > self.arena_size or self.arena == NULL:
-            larger = <char*>realloc(self.arena, size + ARENA)
+        a.size = size
+        a.key = a.inside
+        if size <= INSIDE:
+            return 0
+        if size > a.larger_size:
+            larger = <char*>realloc(a.larger, size)
             if larger == NULL:
                 raise MemoryError
-            self.arena, self.arena_size = larger, size + ARENA
+            a.larger, a.larger_size = larger, size
+        a.key = a.larger
         return 0
+
+    cdef int advance(self) except -1:
+        """Moves every step of the pipeline on by what is due."""
+        if self.stamp != self.stamp_now():
+            self.restart()
+        while self.copied < self.given + 2 * LAG and self.left and not self.ended:
+            self.copy_key()
+        while self.asked < self.copied and self.asked < self.given + LAG:
+            if self.shows != SHOW_KEYS:
+                mapping_prefetch_record(self.table.pool, &self.ring[self.asked % RING].probe)
+            self.asked += 1
+        return 0
+
+    cdef int find_record(self, Ahead* a, Record* r) except -100:
+        cdef Table table = self.table
+        cdef int status
+        if table.t != NULL:
+            status = transaction_find(table.t, table.namespace, a.key, a.size, &a.probe, r)
+        else:
+            status = mapping_match_prefetched(table.pool, &a.probe, a.key, a.size, r)
+        if status == PMKV_NOT_FOUND:
+            table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
+        if status != PMKV_OK:
+            table.e.fail(status)
+        return status
 
     def __next__(self):
         cdef Table table = self.table
         cdef Ahead* a
         cdef Record r
-        cdef int status
         need_reader(table)
         if self.entries != entry_count(table):
             raise RuntimeError(CHANGED)
-        if self.next == self.count:
-            if not self.ended and self.left:
-                self.fetch()
-            if self.next == self.count or self.left == 0:
-                self.ended = True
-                raise StopIteration
-        a = &self.ahead[self.next]
-        self.next += 1
-        self.left -= 1
+        self.advance()
+        if self.given == self.copied:
+            raise StopIteration
+        a = &self.ring[self.given % RING]
         if self.shows == SHOW_KEYS:
-            return self.key_at(a)
-        if table.t != NULL:
-            status = transaction_find(table.t, table.namespace, self.arena + a.at, a.size, &a.probe, &r)
-        elif self.head == table.pool.head:
-            status = mapping_match_prefetched(table.pool, &a.probe, self.arena + a.at, a.size, &r)
-        else:
-            status = mapping_get(table.pool, table.mapping, self.arena + a.at, a.size, &r)
-        if status == PMKV_NOT_FOUND and self.head == table.pool.head:
-            table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
-        if status == PMKV_NOT_FOUND:
-            raise RuntimeError(CHANGED)
-        if status != PMKV_OK:
-            table.e.fail(status)
+            self.given += 1
+            return self.key_of(a)
+        self.find_record(a, &r)
+        self.given += 1
         value = table.value_of(&r)
-        return value if self.shows == SHOW_VALUES else pmkv_pair(&self.pair, self.key_at(a), value)
+        return value if self.shows == SHOW_VALUES else pmkv_pair(&self.pair, self.key_of(a), value)
 
-    cdef object key_at(self, const Ahead* a):
+    cdef object key_of(self, const Ahead* a):
         if self.table.keys_are_str:
-            return self.arena[a.at:a.at + a.size].decode()
-        return pmkv_bytes(&self.table.key_spares, self.arena + a.at, a.size)
+            return a.key[:a.size].decode()
+        return pmkv_bytes(&self.table.key_spares, a.key, a.size)
 
 
 @final
@@ -357,6 +365,7 @@ def scan(Table table not None, int shows, *, prefix=None, start=None, stop=None,
     s = Scan.__new__(Scan)
     s.bounds = range_of(prefix, start, stop, include_start, include_stop)
     s.table, s.shows, s.reverse, s.left, s.entries = table, <Shows>shows, reverse, most, entry_count(table)
+    s.restart()
     return s
 
 
@@ -438,7 +447,7 @@ cdef bytes neighbour(Table table, bytes key, bint forward, bint inclusive):
         s.bounds.low, s.bounds.include_low = key, inclusive
     else:
         s.bounds.high, s.bounds.include_high = key, inclusive
-    status = s.find_start()
+    status = s.find_start(NULL, 0)
     while status == PMKV_OK and not 0 <= s.cursor.index < path_end(&s.cursor.path).count:
         status = keytree_next_leaf(table.pool, table.t, &s.cursor, forward)
     if status == PMKV_NOT_FOUND:
