@@ -148,7 +148,7 @@
     F(tree_child, uint64_t, count, "sealed: keys below it")
 
 #define PMKV_TREE_KEY_FIELDS(F, A)                                                \
-    F(tree_key, uint16_t, size, "bytes after the prefix that follow; bit 15: the place of a record with the whole key, 8 bytes") \
+    F(tree_key, uint16_t, size, "bytes after the prefix, which follow; bit 15: the place of a record does") \
     F(tree_key, uint16_t, check, "low half of the CRC32C of size and what follows")
 
 #define PMKV_ALL_FIELDS(F, A)                                                  \

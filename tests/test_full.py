@@ -59,7 +59,7 @@ def fill(db: pmkv.Store, size: int) -> dict[bytes, bytes]:
             model[key] = value
     assert full.value.filename == db.path
     assert db.info()["max_size"] is None or os.stat(db.path).st_size <= ROOM
-    assert len(model) * (size + 32) > ROOM // 3
+    assert len(model) * (size + 32) > ROOM // 4  # beside the mapping and the ordered keys
     return model
 
 

@@ -33,9 +33,10 @@ ERRORS = {
 }
 PUBLIC = {*ERRORS, "Info", "Memory", "Stat", "Store", "error", "open"}
 METHODS = {
-    *("add", "check", "clear", "close", "compare_and_set", "delete", "delete_many", "flush"),
-    *("get", "get_many", "info", "items", "keys", "memory", "pop", "popitem", "put", "put_many"),
-    *("replace", "setdefault", "stat", "sync", "update", "values", "view"),
+    *("add", "begin", "check", "clear", "close", "compare_and_set", "cursor", "decr", "delete"),
+    *("delete_many", "flush", "get", "get_many", "incr", "info", "items", "key_at", "keys"),
+    *("memory", "pop", "popitem", "put", "put_many", "replace", "sample", "setdefault", "stat"),
+    *("sync", "update", "values", "view"),
 }
 ATTRIBUTES = {"closed", "path"}
 

@@ -1,7 +1,7 @@
 """_blocks.pxd (L2): blocks of granules, for what is smaller than a page."""
 from pmkv._core cimport u64
 from pmkv._pool cimport Pool
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 
 cdef enum:
     RECORD_CLASSES = 22          # classes 0 to 21 hold records

@@ -21,7 +21,7 @@ from pmkv._pages cimport (
     pages_allocate, pages_free,
 )
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
-from pmkv._redo cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
+from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
 
 cdef extern from *:
     """

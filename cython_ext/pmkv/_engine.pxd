@@ -2,7 +2,7 @@
 from cpython.pythread cimport PyThread_type_lock
 from pmkv._core cimport pmkv_superblock, u64
 from pmkv._pool cimport Pool
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 from pmkv._space cimport Pins
 
 cdef class Engine:

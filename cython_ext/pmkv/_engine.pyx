@@ -25,7 +25,8 @@ from pmkv._pool cimport (
     Geometry, Pool, file_offset, file_size_for, pool_format, pool_pages_within, pool_probe_sync, pool_unmap,
 )
 from pmkv._recovery cimport recovery_open
-from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._redo cimport redo_checkpoint
+from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
 from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
 
 import os
@@ -108,7 +109,8 @@ cdef class Engine:
         cdef pmkv_superblock* s = &self.superblock
         cdef int status
         cdef u64 max_size = self.pool.max_pages
-        g.header_size, g.ring_size, g.section_pages, g.initial_pages = header_size, ring_size, section_pages, initial_pages
+        g.header_size, g.ring_size = header_size, ring_size
+        g.section_pages, g.initial_pages = section_pages, initial_pages
         g.options = options
         memset(s, 0, sizeof(pmkv_superblock))
         memcpy(s.uuid, <const char*>uuid, 16)

@@ -1,7 +1,7 @@
 """_keytree.pxd (L3): the keys of a namespace in order."""
 from pmkv._core cimport u64
 from pmkv._pool cimport Pool
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 from pmkv._treenode cimport TREE_LEVELS, Node, Piece
 
 cdef struct Step:

@@ -18,7 +18,7 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memset
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, unseal
-from pmkv._redo cimport Txn, txn_fail, txn_log, txn_log_sealed, txn_push
+from pmkv._writeset cimport Txn, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
     PIECES_MAX, TREE_LEVELS, Node, Piece, Parts, child_word_place, node_build, node_change, node_child,
     node_count, node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut, piece_room,
@@ -146,10 +146,10 @@ cdef int where_to_cut(int level, const Piece* pieces, int count, int fresh_end) 
     the full node stays full.  So does one that does not share what the others share.
     """
     cdef u64 prefix_size = pieces_prefix(level, pieces, count), total = 0, half = 0
-    cdef int i
+    cdef int i, middle = count // 2
     if fresh_end == count and pieces_fit(level, pieces, count - 1, HEAP):
         return count - 1
-    if not pieces_fit(level, pieces, count // 2, HEAP) or not pieces_fit(level, pieces + count // 2, count - count // 2, HEAP):
+    if not (pieces_fit(level, pieces, middle, HEAP) and pieces_fit(level, pieces + middle, count - middle, HEAP)):
         if pieces_fit(level, pieces + 1, count - 1, HEAP):
             return 1
         if pieces_fit(level, pieces + 2, count - 2, HEAP) and pieces_fit(level, pieces, 2, HEAP):
@@ -161,7 +161,7 @@ cdef int where_to_cut(int level, const Piece* pieces, int count, int fresh_end) 
         if half * 2 >= total and i > 0 and pieces_fit(level, pieces, i + 1, HEAP) and pieces_fit(
                 level, pieces + i + 1, count - i - 1, HEAP):
             return i + 1
-    return count // 2
+    return middle
 
 
 cdef void separate(int level, const Piece* pieces, int cut, Piece* separator) noexcept nogil:
@@ -216,7 +216,8 @@ cdef int rebuild(Txn* t, const Node* n, int first, int removed, Piece* fresh, in
     return build(t, n.level, pieces, n.count - removed + fresh_count, first + fresh_count, change)
 
 
-cdef void move_pieces(Piece* pieces, int count, int first, int removed, const Piece* fresh, int fresh_count) noexcept nogil:
+cdef void move_pieces(Piece* pieces, int count, int first, int removed, const Piece* fresh,
+                      int fresh_count) noexcept nogil:
     """Takes `removed` pieces out at `first`, and puts the fresh ones there."""
     cdef int i, shift = fresh_count - removed
     if shift > 0:

@@ -2,7 +2,7 @@
 from pmkv._core cimport u64
 from pmkv._pool cimport Pool
 from pmkv._records cimport Record
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 
 cdef enum:
     LEAF_SLOTS = 512

@@ -29,7 +29,7 @@ from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page, unseal
 from pmkv._records cimport Record, record_body_is_whole, record_parse
-from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read
+from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read
 
 cdef enum:
     LEVELS = 8                    # 9 bits each and 48 in all: six, and room to be sure

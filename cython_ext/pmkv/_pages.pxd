@@ -1,7 +1,7 @@
 """_pages.pxd (L2): runs of pages, and the descriptors that say what they are."""
 from pmkv._core cimport u64
 from pmkv._pool cimport Pool
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 
 # Words 0 and 1 of a descriptor.
 cdef struct Head:

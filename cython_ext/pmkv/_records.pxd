@@ -4,7 +4,7 @@ from pmkv._core cimport (
     PMKV_CHECK_RECORD, PMKV_OK, PMKV_RECORD_EXTENT, pmkv_at, pmkv_check, pmkv_crc_update, pmkv_record, u64,
 )
 from pmkv._pool cimport Pool, corrupted, page_place
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 
 cdef struct Record:
     u64 place

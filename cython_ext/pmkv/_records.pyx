@@ -18,7 +18,7 @@ from pmkv._blocks cimport block_allocate, block_free, record_class
 from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_log, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
-from pmkv._redo cimport Txn, txn_data, txn_fail, txn_read, txn_stream
+from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_read, txn_stream
 
 cdef extern from "crc32c_long.h" nogil:
     uint32_t pmkv_crc_update_long(uint32_t crc, const void* data, size_t n)

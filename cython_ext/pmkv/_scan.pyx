@@ -21,7 +21,7 @@ from pmkv._mapping cimport (
 )
 from pmkv._pool cimport Pool
 from pmkv._records cimport Record, record_parse
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 from pmkv._table cimport Table, pmkv_bytes
 from pmkv._transaction cimport transaction_find
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size, tree_word
@@ -226,7 +226,8 @@ cdef class Scan:
             self.ended = True
             return 0
         if status == PMKV_OK and self.shows != SHOW_KEYS:
-            status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size), &a.probe)
+            status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size),
+                                    &a.probe)
             mapping_prefetch_bucket(table.pool, &a.probe)
         if status != PMKV_OK:
             table.e.fail(status)
@@ -388,7 +389,8 @@ cdef u64 rank(Table table, bytes key, bint or_equal) except? 0:
     return smaller + exact
 
 
-def count(Table table not None, *, prefix=None, start=None, stop=None, bint include_start=True, bint include_stop=False):
+def count(Table table not None, *, prefix=None, start=None, stop=None, bint include_start=True,
+          bint include_stop=False):
     """How many keys a range has, without walking over them."""
     cdef Range r
     cdef u64 above, below = 0

@@ -28,7 +28,8 @@ from pmkv._pool cimport (
 )
 from pmkv._records cimport Record, record_parse, record_verify
 from pmkv._recovery cimport recovery_run
-from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._redo cimport redo_checkpoint
+from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
 from pmkv._space cimport Pins, pins_add, pins_drop, pins_free, space_commit
 from pmkv._transaction cimport (
     PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all,
@@ -323,7 +324,8 @@ cdef class Simulator:
         trace(&self.log, &self.tracer, &self.live, site)
         trace(&self.scratch_log, &self.scratch_tracer, &self.scratch, site)
         self.pending = pending_on(&self.base, self.unit(), {})
-        g.header_size, g.ring_size, g.section_pages, g.initial_pages = header_size, ring_size, section_pages, initial_pages
+        g.header_size, g.ring_size = header_size, ring_size
+        g.section_pages, g.initial_pages = section_pages, initial_pages
         self.live.reserved_pages = capacity_pages
         self.must(pool_format(&self.live, &g, &self.superblock), "format")
         self.live.head = self.live.checkpoint = self.live.tail = 1

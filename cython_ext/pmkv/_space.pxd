@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t
 from pmkv._core cimport u64
 from pmkv._records cimport Record
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 
 cdef struct Pin:
     u64 place                # 0: empty

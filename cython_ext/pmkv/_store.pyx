@@ -7,7 +7,8 @@ from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._pool cimport Pool, section_bytes
-from pmkv._redo cimport Txn, redo_checkpoint, txn_abort, txn_begin
+from pmkv._redo cimport redo_checkpoint
+from pmkv._writeset cimport Txn, txn_abort, txn_begin
 from pmkv._space cimport Pins
 from pmkv._table cimport Table, VerifyMode
 
@@ -122,19 +123,20 @@ cdef class Core(Table):
         transaction = (self.e.txn.word_capacity * 16 + (self.e.txn.table_mask + 1) * 8 + self.e.txn.range_capacity * 16
                        + self.e.txn.freed_capacity * 8 + self.e.txn.entry_capacity)
         pinned = (self.e.pins.mask + 1) * 16 if self.e.pins.pin != NULL else 0
-        return {"handle_bytes": sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock),
-                "transaction_bytes": transaction, "pin_bytes": pinned, "views": self.e.views,
-                "cache_bytes": 0, "buffer_bytes": 0,
-                "total_bytes": transaction + pinned + sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock)}
+        handle = sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock)
+        return {"handle_bytes": handle, "transaction_bytes": transaction, "pin_bytes": pinned, "views": self.e.views,
+                "cache_bytes": 0, "buffer_bytes": 0, "total_bytes": transaction + pinned + handle}
 
     def _info(self):
+        cdef pmkv_superblock* s = &self.e.superblock
+        cdef Pool* p = &self.e.pool
         self.e.need_open()
-        s = self.e.superblock
         return {"file_size": self.e.file_size(), "format_version": s.version,
-                "uuid": (<const char*>s.uuid)[:16].hex(), "creator": (<const char*>s.creator)[:32].rstrip(b"\0").decode(),
-                "created_ns": s.created_ns, "page_size": PAGE_SIZE, "section_size": section_bytes(&self.e.pool),
-                "ring_size": s.ring_size, "max_size": s.max_size or None, "flush": pmkv_arch_flush_name(self.e.pool.m.flush_op).decode(),
-                "map_sync": bool(self.e.pool.synchronous), "writable": bool(self.e.pool.writable), "replayed_commits": self.e.replayed}
+                "uuid": (<const char*>s.uuid)[:16].hex(),
+                "creator": (<const char*>s.creator)[:32].rstrip(b"\0").decode(), "created_ns": s.created_ns,
+                "page_size": PAGE_SIZE, "section_size": section_bytes(p), "ring_size": s.ring_size,
+                "max_size": s.max_size or None, "flush": pmkv_arch_flush_name(p.m.flush_op).decode(),
+                "map_sync": bool(p.synchronous), "writable": bool(p.writable), "replayed_commits": self.e.replayed}
 
     # -- closing --
 

@@ -5,7 +5,7 @@ from pmkv._core cimport u64
 from pmkv._engine cimport Engine
 from pmkv._pool cimport Pool
 from pmkv._records cimport Record
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 from pmkv._transaction cimport PutMode
 
 cdef extern from "recycle.h":

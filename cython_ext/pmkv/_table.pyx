@@ -19,7 +19,7 @@ from pmkv._mapping cimport (
     mapping_prefetch_bucket, mapping_prefetch_record,
 )
 from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, record_parse, record_verify
-from pmkv._redo cimport Txn, txn_abort, txn_begin
+from pmkv._writeset cimport Txn, txn_abort, txn_begin
 from pmkv._space cimport pins_add, space_commit
 from pmkv._transaction cimport (
     PUT_ALWAYS, PUT_EXISTING, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete,
@@ -28,6 +28,7 @@ from pmkv._transaction cimport (
 from pmkv._treenode cimport tree_word
 
 from itertools import islice
+from operator import index
 
 from pmkv._errors import ClosedError, InvalidValueError, NotFoundError, PoolFullError, ValueTypeError
 
@@ -40,6 +41,13 @@ cdef enum:
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 cdef object MISSING = object()
+
+
+cdef object number_in(bytes value):
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidValueError(f"incr() and decr() need a number as decimal text, not {value!r:.60}") from None
 
 
 @final
@@ -155,7 +163,7 @@ cdef class Table:
         return transaction_find(self.t, self.namespace, k.data, k.size, &probe, r)
 
     def __getitem__(self, key):
-        """The value of `key` as bytes, one copy, its checksum tested.  Raises NotFoundError (KeyError), CorruptedError."""
+        """The value of `key` as bytes, one copy, its checksum tested.  Raises NotFoundError, CorruptedError."""
         cdef Record r
         if self.look_up(key, &r) == PMKV_OK:
             return self.value_of(&r)
@@ -516,6 +524,47 @@ cdef class Table:
             release(&n)
         return same
 
+    def incr(self, key, delta=1, default=0):
+        """Adds `delta` to the number stored under the key, in one commit; the sum.
+
+        Numbers of any size are stored as decimal text: 42 as b"42".  A missing key counts as `default`;
+        with default=None it is a NotFoundError.  Raises InvalidValueError for what is not a number.
+        """
+        cdef Bytes k
+        cdef Probe probe
+        cdef Record r
+        cdef Item item
+        cdef int status
+        delta, number = index(delta), None if default is None else index(default)
+        if self.keys_are_str:
+            need_text(key)
+        read_bytes(key, &k, True)
+        try:
+            self.begin(False)
+            try:              # nothing here may run Python code of others: the lock is held
+                status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
+                if status == PMKV_OK:
+                    number = number_in(self.value_of(&r))
+                elif status == PMKV_NOT_FOUND and number is None:
+                    raise NotFoundError(key)
+                text = b"" if number is None else str(number + delta).encode()
+            except BaseException:
+                self.abandon()
+                raise
+            item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
+            item.may_change = False
+            if status >= 0:
+                with nogil:
+                    status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, PUT_ALWAYS)
+            self.end(self.settle(status))
+        finally:
+            release(&k)
+        return number + delta
+
+    def decr(self, key, delta=1, default=0):
+        """incr() by -delta."""
+        return self.incr(key, -index(delta), default)
+
     def popitem(self):
         """Deletes some key; it and its value.  NotFoundError when the store is empty."""
         cdef Cursor cursor
@@ -610,7 +659,8 @@ cdef class Table:
     cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept:
         cdef int status
         with nogil:
-            status = transaction_delete_all(&self.e.txn, &self.e.pins, self.namespace, batch.items + first, count, deleted)
+            status = transaction_delete_all(&self.e.txn, &self.e.pins, self.namespace, batch.items + first, count,
+                                            deleted)
         return self.settle(status)
 
     def delete_many(self, keys):

@@ -2,7 +2,7 @@
 from pmkv._core cimport u64
 from pmkv._mapping cimport Probe
 from pmkv._records cimport Record
-from pmkv._redo cimport Txn
+from pmkv._writeset cimport Txn
 from pmkv._space cimport Pins
 
 cdef enum PutMode:

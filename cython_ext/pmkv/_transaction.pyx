@@ -17,7 +17,7 @@ from pmkv._mapping cimport (
 )
 from pmkv._pool cimport corrupted
 from pmkv._records cimport Record, record_parse, record_write
-from pmkv._redo cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
+from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
 from pmkv._space cimport Pins, space_retire
 
 cdef enum:

@@ -1,7 +1,7 @@
 """_treenode.pxd (L3): one node of the ordered keys: as read, searched, changed and built."""
 from pmkv._core cimport pmkv_load, u64
 from pmkv._pool cimport Pool
-from pmkv._redo cimport Txn, txn_read
+from pmkv._writeset cimport Txn, txn_read
 
 cdef enum:
     TREE_LEVELS = 16             # more than 2**40 keys need

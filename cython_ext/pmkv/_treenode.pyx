@@ -26,7 +26,7 @@ from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
-from pmkv._redo cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
+from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
 
 cdef extern from *:
     u64 __builtin_bswap64(u64) nogil
@@ -172,7 +172,8 @@ cdef int read_far(Pool* p, const Node* n, u64 far, const char** rest, u64* rest_
     return status
 
 
-cdef inline int look_at_key(Pool* p, const Node* n, int index, const char** rest, u64* rest_size, u64* far) noexcept nogil:
+cdef inline int look_at_key(Pool* p, const Node* n, int index, const char** rest, u64* rest_size,
+                            u64* far) noexcept nogil:
     """The bytes of the entry's key after the prefix, inside the node or pool, but not tested otherwise."""
     cdef u64 at = key_at(n, index)
     cdef const pmkv_tree_key* key = <const pmkv_tree_key*>(n.base + at)

@@ -1,0 +1,72 @@
+"""_writeset.pxd (L1): a transaction: the words that it changes, and its new data.
+
+A transaction collects *words* (place, new word) of live structures, and *data* that
+nothing points to yet.  Its own reads of live words go through txn_read, which sees
+what it has logged.  Nothing live changes before redo_commit.
+"""
+from pmkv._core cimport PMKV_HASH_K0, pmkv_load, u64
+from pmkv._pool cimport Pool
+
+cdef enum:
+    FILTER_WORDS = 512           # 32,768 bits: a batch of a thousand puts sets a quarter of them
+    FILTER_SHIFT = 64 - 15
+
+cdef struct Range:
+    u64 place
+    u64 size
+
+cdef struct Txn:
+    Pool* p
+    u64 commit               # commit number: the ring position of its entry
+    int status               # the first error; the transaction can only be aborted
+    u64 changes              # grows with every word and piece of data: who remembers a place looks again
+    # the write set, in the order of first logging
+    u64* places
+    u64* words
+    size_t word_count
+    size_t word_capacity
+    u64* table               # place -> index in the set, open addressing: generation << 32 | index
+    u64 generation           # an entry of another generation is an empty one
+    size_t table_mask
+    u64 filter[FILTER_WORDS] # a bit for each line that may have a logged word
+    # new data
+    Range* ranges
+    size_t range_count
+    size_t range_capacity
+    u64 data_size            # of the ranges
+    bint streamed            # and there is data that no entry can carry
+    # what the commit frees; freed only in redo_commit's caller, when all is allocated
+    u64* freed
+    size_t freed_count
+    size_t freed_capacity
+    unsigned char* entry     # where the entry is put together
+    size_t entry_capacity
+
+cdef int txn_init(Txn* t, Pool* p) noexcept nogil
+cdef void txn_free(Txn* t) noexcept nogil
+cdef void txn_begin(Txn* t) noexcept nogil
+cdef void txn_abort(Txn* t) noexcept nogil
+cdef int txn_fail(Txn* t, int status) noexcept nogil
+cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil
+cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil
+
+cdef inline u64 filter_index(u64 place) noexcept nogil:
+    return (place >> 6) * PMKV_HASH_K0 >> FILTER_SHIFT
+
+cdef inline bint may_be_logged(const Txn* t, u64 place) noexcept nogil:
+    cdef u64 at = filter_index(place)
+    return t.filter[at >> 6] >> (at & 63) & 1
+
+cdef inline u64 txn_read(Txn* t, u64 place) noexcept nogil:
+    """The word as this transaction has it.  Inline: most words were not logged, and the filter says so."""
+    return txn_read_logged(t, place) if may_be_logged(t, place) else pmkv_load(&t.p.m, place)
+
+cdef inline bint txn_has(Txn* t, u64 place) noexcept nogil:
+    return may_be_logged(t, place) and txn_has_logged(t, place)
+
+cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil
+cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil
+cdef int txn_log_sealed(Txn* t, u64 place, u64 payload) noexcept nogil
+cdef int txn_data(Txn* t, u64 place, const void* src, u64 size) noexcept nogil
+cdef int txn_stream(Txn* t, u64 place, const void* src, u64 size) noexcept nogil
+cdef int txn_push(Txn* t, u64** list, size_t* count, size_t* capacity, u64 value) noexcept nogil
