@@ -91,7 +91,8 @@
     F(namespace_root, uint64_t, options, "sealed: see namespace options")     \
     F(namespace_root, uint64_t, keytree, "sealed: root of the ordered keys, 0: none") \
     F(namespace_root, uint64_t, versions, "sealed: reserved for snapshots, 0") \
-    A(namespace_root, uint64_t, reserved, 2, "zero")
+    F(namespace_root, uint64_t, id, "sealed: what its records call it; 0 of the default, 65535 of the catalogue") \
+    F(namespace_root, uint64_t, last_id, "sealed: of the catalogue, the highest id so far")
 
 #define PMKV_ROOT_FIELDS(F, A)                                                    \
     F(root, uint64_t, checkpoint, "sealed: ring position replay starts from") \

@@ -24,7 +24,7 @@ from pmkv._errors import (
     ReadonlyError,
     VersionMismatchError,
 )
-from pmkv._handle import Store
+from pmkv._handle import Namespace, Store, Transaction
 from pmkv._open import open
 from pmkv._types import Info, Memory, Stat
 from pmkv._version import __version__
@@ -43,11 +43,13 @@ __all__ = [
     "LockError",
     "MediaError",
     "Memory",
+    "Namespace",
     "NotFoundError",
     "PoolFullError",
     "ReadonlyError",
     "Stat",
     "Store",
+    "Transaction",
     "VersionMismatchError",
     "__version__",
     "error",

@@ -1,4 +1,4 @@
-"""What a store, a namespace and a transaction have in common and is not hot: views, ranges, updates."""
+"""What a store and a transaction have in common and is not hot: views, ranges, updates."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, Value
 from typing import Any, Self
 
 from pmkv import _scan
+from pmkv._table import Table
 from pmkv._types import Bounds, Key, Pairs, Value
 
 
@@ -14,9 +15,9 @@ class _Range:
     """A range of a mapping's keys: which, in which direction, and how many at most."""
 
     _shows: int
-    _mapping: Any
+    _mapping: Face
 
-    def __init__(self, mapping: Any, bounds: Bounds, reverse: bool, limit: int | None) -> None:
+    def __init__(self, mapping: Face, bounds: Bounds, reverse: bool, limit: int | None) -> None:
         self._mapping = mapping
         self._bounds, self._reverse, self._limit = bounds, reverse, limit
 
@@ -30,13 +31,12 @@ class _Range:
     def __reversed__(self) -> Iterator[Any]:
         if self._limit is None:
             return self._walk(not self._reverse)
-        return reversed(list(self._walk(self._reverse)))
+        return iter(list(self._walk(self._reverse))[::-1])
 
     def _walk(self, reverse: bool) -> Iterator[Any]:
-        walk: Iterator[Any] = _scan.scan(
+        return _scan.scan(
             self._mapping, self._shows, **self._bounds, reverse=reverse, limit=self._limit
         )
-        return walk
 
     def _has(self, key: Any) -> bool:
         """Whether the mapping has the key, and it is in the range."""
@@ -99,10 +99,10 @@ def _bounds(
     return bounds
 
 
-class Face(MutableMapping[Any, bytes]):
-    """The methods that need nothing but the mapping itself."""
+class Face(Table, MutableMapping[Any, bytes]):
+    """The methods that need nothing but the table itself."""
 
-    def keys(  # type: ignore[override]
+    def keys(
         self,
         *,
         prefix: Key | None = None,
@@ -116,7 +116,7 @@ class Face(MutableMapping[Any, bytes]):
         """The keys of all or of a range, in the order of their bytes. A range has a len(), too."""
         return Keys(self, _bounds(prefix, start, stop, include_start, include_stop), reverse, limit)
 
-    def values(  # type: ignore[override]
+    def values(
         self,
         *,
         prefix: Key | None = None,
@@ -132,7 +132,7 @@ class Face(MutableMapping[Any, bytes]):
             self, _bounds(prefix, start, stop, include_start, include_stop), reverse, limit
         )
 
-    def items(  # type: ignore[override]
+    def items(
         self,
         *,
         prefix: Key | None = None,
@@ -149,20 +149,18 @@ class Face(MutableMapping[Any, bytes]):
         )
 
     def __iter__(self) -> Iterator[Any]:
-        walk: Iterator[Any] = _scan.scan(self._table(), _scan.SHOW["keys"])
-        return walk
+        return _scan.scan(self, _scan.SHOW["keys"])
 
     def __reversed__(self) -> Iterator[Any]:
-        walk: Iterator[Any] = _scan.scan(self._table(), _scan.SHOW["keys"], reverse=True)
-        return walk
+        return _scan.scan(self, _scan.SHOW["keys"], reverse=True)
 
     def cursor(self) -> _scan.Cursor:
-        """A place among the keys that moves: first last next prev set_key set_range key value item."""
-        return _scan.Cursor(self._table())
+        """A place among the keys that moves; the methods of pmkv._scan.Cursor say how."""
+        return _scan.Cursor(self)
 
     def key_at(self, index: int) -> Any:
         """The key that `index` others are smaller than, -1 for the last, without walking."""
-        return _scan.key_at(self._table(), index)
+        return _scan.key_at(self, index)
 
     def sample(self, n: int) -> list[Any]:
         """`n` different keys at random, or all if there are fewer, without walking."""
@@ -171,15 +169,15 @@ class Face(MutableMapping[Any, bytes]):
         entries = len(self)
         return [self.key_at(index) for index in random.sample(range(entries), min(n, entries))]
 
-    def setdefault(self, key: Key, default: Value = b"") -> bytes:  # type: ignore[override]
+    def setdefault(self, key: Key, default: Value = b"") -> bytes:
         """The value of the key, stored first if it was missing."""
         while True:
             found = self.get(key)
             if found is not None:
                 return found
-            self._table().add(key, default)
+            self.add(key, default)
 
-    def update(self, other: Any = (), /, **more: Value) -> None:  # type: ignore[override]
+    def update(self, other: Any = (), /, **more: Value) -> None:
         """Stores all pairs in one commit, as dict.update()."""
         pairs: list[tuple[Key, Value]]
         if hasattr(other, "keys"):
@@ -187,17 +185,13 @@ class Face(MutableMapping[Any, bytes]):
         else:
             pairs = list(other)
         pairs.extend(more.items())
-        self._table().put_many(pairs)
+        self.put_many(pairs)
 
     def __ior__(self, other: Pairs) -> Self:
         self.update(other)
         return self
 
-    def _table(self) -> Any:
-        """This object as the extension's class, which every Face is too."""
-        return self
-
     def _key_as_given(self, key: Any) -> Any:
         """The key as this mapping returns it."""
         raw = key.encode() if isinstance(key, str) else bytes(key)
-        return raw.decode() if self._table()._keys_are_str() else raw
+        return raw.decode() if self._keys_are_str() else raw

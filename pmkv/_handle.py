@@ -10,17 +10,42 @@ import contextlib
 import fcntl
 import os
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pmkv import _session, _store
+from pmkv import _namespaces, _session, _store
 from pmkv._arguments import human
+from pmkv._errors import Error
 from pmkv._face import Face
 from pmkv._medium import Medium
 from pmkv._types import Info
 
 
+class Namespace(_namespaces.Named, Face):
+    """A set of keys of its own in a pool; a mapping like the store. Made by `namespace(name)`."""
+
+    def __repr__(self) -> str:
+        return f"<pmkv.Namespace {self.name!r}>"
+
+
 class Transaction(_session.Session, Face):
     """Changes that happen together. Made by `Store.begin(write=True)`; a mapping like the store."""
+
+    def namespace(
+        self,
+        name: str,
+        *,
+        keys: Literal["bytes", "str"] | None = None,
+        ordered: bool | None = None,
+    ) -> Namespace:
+        """A namespace as this transaction sees and changes it; made if it is missing."""
+        return Namespace(self, name, keys=keys, ordered=ordered)
+
+    def namespaces(self) -> list[str]:
+        """The names of all namespaces, sorted."""
+        return _namespaces.names(self)
+
+    def __repr__(self) -> str:
+        return f"<pmkv.Transaction, {'ended' if self.closed else 'open'}>"
 
 
 class Store(_store.Core, Face):
@@ -55,14 +80,49 @@ class Store(_store.Core, Face):
             f"{human(self.stat()['live_bytes'])}, {self._medium.persistence}>"
         )
 
-    def begin(self, *, write: bool = False) -> Transaction:
+    def begin(self, *, write: Literal[True]) -> Transaction:
         """A transaction: changes of any number of keys that happen together, or not at all.
 
         The pool's one writer until it ends: writes of other threads wait for it.
         """
-        if not write:
-            raise NotImplementedError("begin(write=False): read transactions are not there yet")
+        if write is not True:
+            raise Error("begin() makes transactions that write: begin(write=True)")
         return Transaction(self)
+
+    def namespace(
+        self,
+        name: str,
+        *,
+        keys: Literal["bytes", "str"] | None = None,
+        ordered: bool | None = None,
+    ) -> Namespace:
+        """The namespace of that name, a mapping of its own; made if it is missing.
+
+        Options are kept in the pool and need not be repeated; a contradiction is an Error.
+        """
+        return Namespace(self, name, keys=keys, ordered=ordered)
+
+    def namespaces(self) -> list[str]:
+        """The names of all namespaces, sorted."""
+        return _namespaces.names(self)
+
+    def drop(self, name: str) -> None:
+        """Deletes a namespace with all of its keys, and gives the space back in bounded steps.
+
+        Handles on it raise ClosedError from then on. NotFoundError if there is none.
+        """
+        _namespaces.drop(self, name)
+
+    def sync(self) -> None:
+        """Empties the redo ring, so that the next open has nothing to replay, and finishes what an
+        interrupted drop() left.
+
+        Every write was durable when it returned already. Raises OSError.
+        """
+        _namespaces.finish_drops(self)
+        super().sync()
+
+    flush = sync
 
     def info(self) -> Info:
         """What the pool is, where it lies, and what durability that gives."""

@@ -308,7 +308,8 @@ def open(
     flag: "r" read only, "w" read and write, "c" the same and made if missing, "n" made anew.
     mode: permissions of a new file, less the umask.
     keys: what iteration returns keys as; kept in the pool, "bytes" for a new one.
-    ordered: whether ordered keys are wanted; kept in the pool (scans in order come later).
+    ordered: whether ordered keys are wanted; kept in the pool, True for a new one.
+        Without them there are no ranges, prefixes, or cursors, and less is stored.
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its

@@ -31,11 +31,23 @@ ERRORS = {
     "MediaError": OSError,
     "CodecError": pmkv.Error,
 }
-PUBLIC = {*ERRORS, "Info", "Memory", "Stat", "Store", "error", "open"}
+PUBLIC = {*ERRORS, "Info", "Memory", "Namespace", "Stat", "Store", "Transaction", "error", "open"}
 METHODS = {
     *("add", "begin", "check", "clear", "close", "compare_and_set", "cursor", "decr", "delete"),
-    *("delete_many", "flush", "get", "get_many", "incr", "info", "items", "key_at", "keys"),
-    *("memory", "pop", "popitem", "put", "put_many", "replace", "sample", "setdefault", "stat"),
+    *("delete_many", "drop", "flush", "get", "get_many", "incr", "info", "items", "key_at", "keys"),
+    *(
+        "memory",
+        "namespace",
+        "namespaces",
+        "pop",
+        "popitem",
+        "put",
+        "put_many",
+        "replace",
+        "sample",
+        "setdefault",
+        "stat",
+    ),
     *("sync", "update", "values", "view"),
 }
 ATTRIBUTES = {"closed", "path"}

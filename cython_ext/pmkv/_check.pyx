@@ -7,10 +7,10 @@ agree with what was seen; every record's checksum fits and its key leads back to
 Memory: 33 bytes a page while it runs.  Changes nothing.
 """
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_shift
 from pmkv._core cimport *
-from pmkv._mapping cimport LEAF_SLOTS, mapping_get
+from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._pages cimport bin_of, descriptor_is_whole
 from pmkv._pool cimport Pool, descriptor_place, page_place, place_page, pool_damaged_copies
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_value_is_whole
@@ -44,6 +44,7 @@ cdef extern from *:
         P(TREE_ORDER, "the ordered keys are not in order")                         \\
         P(TREE_COUNT, "a count of ordered keys is wrong")                          \\
         P(TREE_KEYS, "ordered keys and mapping disagree")                          \\
+        P(CATALOGUE, "the catalogue refers to something that is not a namespace")  \\
         P(SUPERBLOCK, "a copy of the superblock is damaged; opening for writing repairs it")
     #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
     enum pmkv_problem { PMKV_PROBLEMS(PMKV_ENUM_PROBLEM_) };
@@ -56,6 +57,7 @@ cdef extern from *:
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
         PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
         PROBLEM_TREE, PROBLEM_TREE_ORDER, PROBLEM_TREE_COUNT, PROBLEM_TREE_KEYS
+        PROBLEM_CATALOGUE
     const char* const problem_texts[]
 
 cdef struct Walk:
@@ -399,6 +401,28 @@ cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
         note(w, PROBLEM_LIVE_BYTES, namespace + NAMESPACE_LIVE_BYTES)
 
 
+cdef void check_catalogue(Walk* w) noexcept nogil:
+    """The namespaces that have names."""
+    cdef Cursor cursor
+    cdef Record r
+    cdef u64 slots[LEAF_SLOTS]
+    cdef u64 leaf, namespace
+    cdef int i
+    cursor.prefix, cursor.ended = 0, False
+    while mapping_next_leaf(w.p, NULL, ROOT_CATALOGUE + NAMESPACE_MAPPING, &cursor, slots, &leaf) == PMKV_OK and leaf:
+        for i in range(LEAF_SLOTS):
+            if not slots[i] & GRANULE_MASK:
+                continue
+            if record_parse(w.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK or r.value_size != 8:
+                note(w, PROBLEM_CATALOGUE, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT)
+                continue
+            memcpy(&namespace, r.value, 8)
+            if reach_units(w, namespace, sizeof(pmkv_namespace_root), PMKV_PAGE_NODES):
+                check_namespace(w, namespace)
+            else:
+                note(w, PROBLEM_CATALOGUE, r.place)
+
+
 cdef void check_limbo(Walk* w) noexcept nogil:
     cdef u64 count = sealed(w, ROOT_LIMBO_COUNT), page = sealed(w, ROOT_LIMBO_HEAD), index
     cdef Record r
@@ -477,6 +501,7 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
     check_lists(&w)
     check_namespace(&w, ROOT_CATALOGUE)
     check_namespace(&w, ROOT_DEFAULT_NAMESPACE)
+    check_catalogue(&w)
     check_limbo(&w)
     compare(&w)
     free(w.units)

@@ -58,6 +58,8 @@ cdef extern from "layout.h" nogil:
         u64 options
         u64 keytree
         u64 versions
+        u64 id
+        u64 last_id
 
     struct pmkv_root:
         u64 checkpoint
@@ -156,6 +158,8 @@ cdef extern from "layout.h" nogil:
     const u64 NAMESPACE_LIVE_BYTES "offsetof(struct pmkv_namespace_root, live_bytes)"
     const u64 NAMESPACE_OPTIONS "offsetof(struct pmkv_namespace_root, options)"
     const u64 NAMESPACE_KEYTREE "offsetof(struct pmkv_namespace_root, keytree)"
+    const u64 NAMESPACE_ID "offsetof(struct pmkv_namespace_root, id)"
+    const u64 NAMESPACE_LAST_ID "offsetof(struct pmkv_namespace_root, last_id)"
 
 cdef extern from "status.h" nogil:
     enum:

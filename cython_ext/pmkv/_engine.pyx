@@ -30,6 +30,7 @@ from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
 from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
 
 import os
+from weakref import WeakValueDictionary
 
 from pmkv._arguments import human
 from pmkv._errors import (
@@ -60,6 +61,7 @@ cdef class Engine:
         self.pool.m.fd = -1
         self.unusable_because = "not opened"
         self.dropped = []
+        self.tables = WeakValueDictionary()
         self.lock = PyThread_allocate_lock()
         self.turn = PyThread_allocate_lock()
         if self.lock == NULL or self.turn == NULL:

@@ -492,6 +492,7 @@ cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept no
     pmkv_store(&p.m, ROOT_FRONTIER, pmkv_seal(1))     # page 0 would read as no page
     pmkv_store(&p.m, ROOT_PAGE_COUNT, pmkv_seal(p.file_pages))
     pmkv_store(&p.m, ROOT_DEFAULT_NAMESPACE + NAMESPACE_OPTIONS, pmkv_seal(g.options))
+    pmkv_store(&p.m, ROOT_CATALOGUE + NAMESPACE_ID, pmkv_seal(0xffff))
     status = make_durable(p, PAGE_SIZE, p.header_size - PAGE_SIZE)
     if status == PMKV_OK:
         pmkv_copy(&p.m, p.header_size - PAGE_SIZE, s, sizeof(pmkv_superblock))

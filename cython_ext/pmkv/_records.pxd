@@ -59,7 +59,7 @@ cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept n
 
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil
 cdef int record_verify(Pool* p, const Record* r) noexcept nogil
-cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, u64 value_size,
+cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
                       bint may_change, u64* place) noexcept nogil
 cdef int record_free(Txn* t, u64 place) noexcept nogil
 cdef uint32_t crc32c(const void* data, u64 size) noexcept nogil

@@ -111,12 +111,12 @@ cdef inline int own_extent(Txn* t, u64 extent_place, u64 record_place) noexcept 
     return descriptor_log(t, place_page(t.p, extent_place), OWNER_WORD, record_place)
 
 
-cdef void fill_body(Txn* t, char* body, u64 size, const char* key, u64 key_size, const char* value,
+cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const char* key, u64 key_size, const char* value,
                     u64 value_size, const pmkv_extent_reference* reference) noexcept nogil:
     cdef pmkv_record* header = <pmkv_record*>body
     header.flags = PMKV_RECORD_EXTENT if reference != NULL else 0
     header.codec = 0
-    header.namespace_id = 0
+    header.namespace_id = <uint16_t>namespace_id
     header.commit = t.commit
     header.key_size = <uint32_t>key_size
     header.value_size = <uint32_t>value_size
@@ -128,7 +128,7 @@ cdef void fill_body(Txn* t, char* body, u64 size, const char* key, u64 key_size,
     header.crc = crc32c(body + 4, size - 4)
 
 
-cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, u64 value_size,
+cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
                       bint may_change, u64* place) noexcept nogil:
     """Builds a record in free space; the caller publishes its place.
 
@@ -152,14 +152,14 @@ cdef int record_write(Txn* t, const char* key, u64 key_size, const char* value, 
     if size <= PAGE_SIZE:
         if block_allocate(t, record_class(size), size, place) != PMKV_OK:
             return t.status
-        fill_body(t, body, size, key, key_size, value, value_size, used)
+        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used)
         memset(body + size, 0, padded - size)
         txn_data(t, place[0], body, padded)
     else:
         body = <char*>malloc(size)
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
-        fill_body(t, body, size, key, key_size, value, value_size, used)
+        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used)
         if write_extent(t, body, size, False, place, &body_crc) == PMKV_OK:
             own_extent(t, place[0], place[0])
         free(body)

@@ -26,7 +26,9 @@ from pmkv._table cimport Table, pmkv_bytes
 from pmkv._transaction cimport transaction_find
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size, tree_word
 
-from pmkv._errors import Error, NotFoundError
+from operator import index as as_index
+
+from pmkv._errors import Error
 
 cdef extern from "recycle.h":
     object pmkv_pair(PyObject** pair, object key, object value)
@@ -356,7 +358,7 @@ def scan(Table table not None, int shows, *, prefix=None, start=None, stop=None,
     """An iterator over keys, values or items (`shows`: of SHOW) of a range."""
     cdef Scan s
     cdef Unordered u
-    cdef u64 most = ~<u64>0 if limit is None else max(0, limit)
+    cdef u64 most = ~<u64>0 if limit is None else min(max(0, as_index(limit)), ~<u64>0)
     need_reader(table)
     if not table.ordered:
         need_no_order(prefix is not None or start is not None or stop is not None or reverse)
@@ -428,6 +430,7 @@ def key_at(Table table not None, index):
     cdef int status
     need_reader(table)
     need_no_order(not table.ordered)
+    index = as_index(index)
     position = index if index >= 0 else index + entry_count(table)
     if not 0 <= position < entry_count(table):
         raise IndexError(f"key_at({index}): the store has {entry_count(table)} keys")

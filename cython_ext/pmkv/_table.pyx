@@ -67,8 +67,15 @@ cdef class _View:
             self.e.views -= 1
 
 
+cdef Engine NOT_OPENED = Engine()
+
+
 cdef class Table:
     """One namespace of an open pool."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.e = NOT_OPENED
+        self.pool = &NOT_OPENED.pool
 
     def __dealloc__(self):
         pmkv_spares_clear(&self.key_spares)

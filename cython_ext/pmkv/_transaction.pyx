@@ -71,10 +71,15 @@ cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, Pu
     return update(t, namespace, item, &probe, &old) if status == PMKV_OK else insert(t, namespace, item, &probe)
 
 
+cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexcept nogil:
+    return record_write(t, txn_read(t, namespace + NAMESPACE_ID) & SEAL_MASK, item.key, item.key_size, item.value,
+                        item.value_size, item.may_change, place)
+
+
 cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old) noexcept nogil:
     """A new record takes the place of the old one."""
     cdef u64 place
-    if record_write(t, item.key, item.key_size, item.value, item.value_size, item.may_change, &place) != PMKV_OK:
+    if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_replace(t, probe, place)
     space_retire(t, old)
@@ -87,7 +92,7 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe) noexcept 
     cdef u64 place
     if ordered:
         keytree_approach(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
-    if record_write(t, item.key, item.key_size, item.value, item.value_size, item.may_change, &place) != PMKV_OK:
+    if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if ordered:

@@ -1,0 +1,9 @@
+from typing import Self, final
+
+def human(size: float) -> str: ...
+
+@final
+class Batch:
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    @property
+    def count(self) -> int: ...

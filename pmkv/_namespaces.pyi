@@ -1,0 +1,22 @@
+from typing import Literal, Self
+
+from typing_extensions import disjoint_base
+
+from pmkv._table import Table
+
+@disjoint_base
+class Named(Table):
+    def __new__(
+        cls,
+        source: Table,
+        name: str,
+        *,
+        keys: Literal["bytes", "str"] | None = None,
+        ordered: bool | None = None,
+    ) -> Self: ...
+    @property
+    def name(self) -> str: ...
+
+def names(source: Table) -> list[str]: ...
+def drop(source: Table, name: str) -> None: ...
+def finish_drops(source: Table) -> None: ...
