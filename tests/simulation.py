@@ -60,12 +60,48 @@ def splitting(sim: Simulator, rng: random.Random, rounds: int) -> None:
     sim.clear()
 
 
+def ordered(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Keys whose nodes split and join: with long shared prefixes, and too long for a node."""
+    names = [b"p" * rng.choice((1, 60, 120)) + b"%02d" % i for i in range(40)]
+    names += [b"q" * 140 + b"%02d" % i for i in range(40)]
+    for name in rng.sample(names, 60):
+        sim.put(name, b"", explored=False)
+    sim.checkpoint()
+    for _ in range(rounds):
+        if rng.random() < 0.5:
+            sim.put(rng.choice(names), rng.randbytes(rng.choice((0, 20))))
+        else:
+            sim.delete(rng.choice(names))
+    for i, name in enumerate(rng.sample(names, len(names))):
+        sim.delete(name, explored=i % 10 == 0)
+        if i % 5 == 0:
+            sim.checkpoint(explored=False)
+
+
+def transactions(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Many changes of several namespaces in one commit; namespaces made, dropped, made again."""
+    keys, names = [b"k%d" % i for i in range(8)], [b"a", b"b", b"c"]
+    for _ in range(rounds // 2):
+        steps: list[Any] = []
+        for _ in range(rng.choice((1, 2, 5, 12))):
+            value = rng.randbytes(rng.choice(SIZES)) if rng.random() < 0.7 else None
+            step = (rng.choice(keys), value)
+            steps.append(step if rng.random() < 0.4 else (rng.choice(names), *step))
+        sim.transaction(steps)
+        if rng.random() < 0.15:
+            sim.drop(rng.choice(names))
+        elif rng.random() < 0.1:
+            sim.checkpoint()
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
     "larger_than_the_ring": larger_than_the_ring,
     "retried": retried,
     "splitting": splitting,
+    "ordered": ordered,
+    "transactions": transactions,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

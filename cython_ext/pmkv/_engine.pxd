@@ -21,7 +21,7 @@ cdef class Engine:
     cdef u64 views
     cdef u64 replayed
     cdef list dropped             # places to unpin when the step is done
-    cdef readonly object tables   # of named namespaces, weakly: a drop makes them useless
+    cdef object tables            # of named namespaces, weakly: a drop makes them useless
     cdef str unusable_because
     cdef readonly str path
 

@@ -15,7 +15,7 @@ from pmkv._table cimport Table
 from itertools import islice
 
 from pmkv._errors import Error, InvalidKeyError, NotFoundError
-from pmkv._scan import SHOW, scan
+from pmkv import _scan
 
 cdef enum:
     SLICE = 4096                  # keys of one commit of a drop
@@ -71,8 +71,9 @@ cdef class Named(Table):
 
     def __cinit__(self, Table source not None, name, *, keys=None, ordered=None):
         cdef bytes raw = raw_name(name)
-        cdef u64 options = (PMKV_OPTION_KEYS_STR if keys == "str" else 0) | (PMKV_OPTION_UNORDERED if ordered is False else 0)
+        cdef u64 options = PMKV_OPTION_KEYS_STR if keys == "str" else 0
         cdef u64 place = find(source, raw)
+        options |= PMKV_OPTION_UNORDERED if ordered is False else 0
         if place == 0 and not source.pool.writable:
             raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}, and flag='r' makes none")
         if place == 0:
@@ -94,7 +95,7 @@ cdef Table catalogue_of(Table source):
 
 def names(Table source not None):
     """The names of all namespaces, sorted."""
-    return [name.decode() for name in scan(catalogue_of(source), SHOW["keys"], start=b"\1")]
+    return [name.decode() for name in _scan.scan(catalogue_of(source), _scan.SHOW["keys"], start=b"\1")]
 
 
 def drop(Table source not None, name):
@@ -135,11 +136,11 @@ def finish_drops(Table source not None):
     cdef const char* data
     cdef u64 size
     cdef int status
-    for hidden in list(scan(catalogue_of(source), SHOW["keys"], prefix=HIDDEN)):
+    for hidden in list(_scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)):
         victim = Table()
         victim.attach(source.e, int.from_bytes(hidden[len(HIDDEN):], "little"), source.verify, NULL, None)
         while len(victim) > AT_ONCE:
-            victim.delete_many(list(islice(scan(victim, SHOW["keys"]), SLICE)))
+            victim.delete_many(list(islice(_scan.scan(victim, _scan.SHOW["keys"]), SLICE)))
         victim.clear()
         data, size = hidden, len(hidden)
         source.begin(False)

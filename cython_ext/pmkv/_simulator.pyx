@@ -20,8 +20,11 @@ from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport record_class
 from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
+from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename
 from pmkv._keytree cimport TreeCursor, keytree_seek
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
+from pmkv._oracle cimport pool_print
+from pmkv._pending cimport Pending, pending_on
 from pmkv._pool cimport (
     Geometry, Pool, file_size_for, page_place, pool_format, pool_map, pool_read_superblock,
     pool_repair_superblock, pool_unmap,
@@ -37,6 +40,8 @@ from pmkv._transaction cimport (
 
 import os
 import random
+
+from pmkv._oracle import model_print
 
 cdef extern from *:
     """
@@ -129,123 +134,12 @@ cdef void trace(Log* log, pmkv_tracer* tracer, Pool* p, int mutant) noexcept nog
     p.m.tracer = tracer
 
 
-# ---- what a pool holds, as a number -----------------------------------------------------------
-
-cdef u64 pair_print(const void* key, u64 key_size, const void* value, u64 value_size) noexcept nogil:
-    return pmkv_fold(pmkv_hash64(1, 2, key, key_size) | 1, pmkv_hash64(3, 4, value, value_size) ^ PMKV_HASH_K0)
-
-
-cdef int pool_print(Pool* p, u64* fingerprint) noexcept nogil:
-    """The sum of the fingerprints of all keys and values, each record verified."""
-    cdef Cursor cursor
-    cdef Record r
-    cdef u64 slots[LEAF_SLOTS]
-    cdef u64 leaf
-    cdef int i, status
-    fingerprint[0] = 0
-    cursor.prefix, cursor.ended = 0, False
-    while True:
-        status = mapping_next_leaf(p, NULL, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
-        if status != PMKV_OK or leaf == 0:
-            return status
-        for i in range(LEAF_SLOTS):
-            if slots[i] & GRANULE_MASK:
-                status = record_parse(p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
-                if status == PMKV_OK:
-                    status = record_verify(p, &r)
-                if status != PMKV_OK:
-                    return status
-                fingerprint[0] += pair_print(r.key, r.key_size, r.value, r.value_size)
-
-
-def model_print(dict model):
-    """The same of a dict of bytes."""
-    cdef u64 total = 0
-    for key, value in model.items():
-        total += pair_print(<const char*>(<bytes>key), len(key), <const char*>(<bytes>value), len(value))
-    return total
-
-
 cdef u64 line_print(u64 line, bytes content):
     return pmkv_hash64(line, 5, <const char*>content, len(content))
 
 
 class SimulationFailure(AssertionError):
     """A crash state that recovery does not bring back to what was acknowledged."""
-
-
-# ---- pending lines ------------------------------------------------------------------------------
-
-cdef class _Pending:
-    """Lines stored to since they were last durable: each with its contents, oldest (durable) first."""
-    cdef dict lines               # place of the line -> list of contents
-    cdef dict flushed             # place of the line -> index of the content that the next fence keeps
-    cdef list order               # (line, index) of every store, in time
-    cdef u64 unit
-    cdef Pool* base
-    cdef dict overlay             # what is durable beside the base: a crash state, or nothing
-
-    cdef bytes durable(self, u64 line):
-        content = self.overlay.get(line)
-        if content is None:
-            content = (<const char*>pmkv_at(&self.base.m, line))[:self.unit]
-        return content
-
-    cdef store(self, u64 place, size_t size, const char* data):
-        cdef u64 line = place - place % self.unit, end = place + size, first, last
-        while line < end:
-            first, last = max(line, place), min(line + self.unit, end)
-            versions = self.lines.get(line)
-            if versions is None:
-                versions = self.lines[line] = [self.durable(line)]
-            old = <bytes>versions[-1]
-            new = old[:first - line] + data[first - place:last - place] + old[last - line:]
-            if new != old:
-                versions.append(new)
-                self.order.append((line, len(versions) - 1))
-            line += self.unit
-
-    cdef flush(self, u64 place, size_t size):
-        cdef u64 line = place - place % self.unit
-        while line < place + size:
-            versions = self.lines.get(line)
-            if versions is not None:
-                self.flushed[line] = len(versions) - 1
-            line += self.unit
-
-    cdef dict settle(self, dict kept):
-        """The lines of `kept` (line -> index) are durable now; their contents."""
-        cdef dict durable = {}
-        for line, index in kept.items():
-            versions = self.lines.get(line)
-            if versions is None:
-                continue
-            durable[line] = versions[index]
-            if index == len(versions) - 1:
-                del self.lines[line]
-            else:
-                self.lines[line] = versions[index:]
-        self.order = [(line, index - kept.get(line, 0)) for line, index in self.order
-                      if line in self.lines and index > kept.get(line, 0)]
-        self.flushed = {line: 0 for line in ()}
-        return durable
-
-    cdef dict fence(self):
-        return self.settle(self.flushed)
-
-    cdef dict sync(self, u64 place, size_t size):
-        if size == 0:
-            return self.settle({line: len(versions) - 1 for line, versions in self.lines.items()})
-        first = place - place % self.unit
-        return self.settle({line: len(versions) - 1 for line, versions in self.lines.items()
-                            if first <= line < place + size})
-
-
-cdef _Pending pending_on(Pool* base, u64 unit, dict overlay):
-    cdef _Pending pending = _Pending.__new__(_Pending)
-    pending.lines, pending.flushed, pending.order = {}, {}, []
-    pending.unit, pending.base, pending.overlay = unit, base, overlay
-    return pending
 
 
 # ---- the simulator --------------------------------------------------------------------------------
@@ -274,7 +168,7 @@ cdef class Simulator:
     cdef pmkv_tracer scratch_tracer
     cdef pmkv_superblock superblock
     cdef pmkv_superblock found     # what opening scratch finds
-    cdef _Pending pending
+    cdef Pending pending
     cdef Report* report
     cdef object random
     cdef list files
@@ -407,9 +301,57 @@ cdef class Simulator:
         free(items)
         self.finish(status, {**self.model, **pairs}, explored, "put_many")
 
+    def transaction(self, list steps, *, bint explored=True):
+        """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
+
+        A namespace that is not there is made.
+        """
+        cdef dict after = dict(self.model)
+        cdef int status = PMKV_OK
+        txn_begin(&self.txn)
+        for step in steps:
+            name, key, value = step if len(step) == 3 else (None, *step)
+            status = self.step(name, key, value)
+            if status < 0:
+                break
+            after[key if name is None else (name, key)] = value
+        after = {key: value for key, value in after.items() if value is not None}
+        self.finish(PMKV_OK if status >= 0 else status, after, explored, "transaction")
+
+    cdef int step(self, name, bytes key, value) except -100:
+        cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
+        cdef Item item
+        cdef int status = PMKV_OK
+        if name is not None:
+            status = catalogue_find(&self.live, &self.txn, <bytes>name, len(name), &namespace)
+            if status == PMKV_NOT_FOUND:
+                status = catalogue_add(&self.txn, <bytes>name, len(name), 0, &namespace)
+        if status != PMKV_OK:
+            return status
+        if value is None:
+            return transaction_delete(&self.txn, &self.pins, namespace, key, len(key))
+        item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
+        item.may_change = False
+        return transaction_put(&self.txn, &self.pins, namespace, &item, PUT_ALWAYS)
+
+    def drop(self, bytes name, *, bint explored=True):
+        """Drops a namespace in three commits, as the store does."""
+        cdef bytes hidden = b"\0" + name
+        cdef u64 namespace
+        after = {key: value for key, value in self.model.items() if not isinstance(key, tuple) or key[0] != name}
+        txn_begin(&self.txn)
+        if catalogue_find(&self.live, &self.txn, name, len(name), &namespace) != PMKV_OK:
+            return
+        self.finish(catalogue_rename(&self.txn, name, len(name), hidden, len(hidden)), after, explored, "rename")
+        txn_begin(&self.txn)
+        self.finish(transaction_clear(&self.txn, &self.pins, namespace), after, explored, "drop")
+        txn_begin(&self.txn)
+        self.finish(catalogue_remove(&self.txn, hidden, len(hidden)), after, explored, "remove")
+
     def clear(self, *, bint explored=True):
         txn_begin(&self.txn)
-        self.finish(transaction_clear(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE), {}, explored, "clear")
+        self.finish(transaction_clear(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE), {key: value for key, value in self.model.items() if isinstance(key, tuple)},
+                    explored, "clear")
 
     def checkpoint(self, *, bint explored=True):
         self.must(redo_checkpoint(&self.live), "checkpoint")
@@ -456,7 +398,7 @@ cdef class Simulator:
         self.log.count = self.log.used = 0
         return 0
 
-    cdef int walk(self, Log* log, _Pending pending, allowed, bint explored, int depth, dict overlay) except -1:
+    cdef int walk(self, Log* log, Pending pending, allowed, bint explored, int depth, dict overlay) except -1:
         """Applies the events; at each fence and sync, first crashes, then makes durable."""
         cdef size_t i
         cdef Event* event
@@ -481,7 +423,7 @@ cdef class Simulator:
                 overlay.update(durable)
         return 0
 
-    cdef int crash(self, _Pending pending, allowed, int depth, gap, dict overlay) except -1:
+    cdef int crash(self, Pending pending, allowed, int depth, gap, dict overlay) except -1:
         """Judges the states that a crash right here may leave."""
         cdef u64 product = 1
         cdef list lines = list(pending.lines), counts = [len(pending.lines[line]) for line in pending.lines]
@@ -498,10 +440,10 @@ cdef class Simulator:
                 self.judge(self.torn(pending, lines), allowed, depth, gap, overlay)
         return 0
 
-    cdef dict choose(self, _Pending pending, lines, indexes):
+    cdef dict choose(self, Pending pending, lines, indexes):
         return {line: pending.lines[line][index] for line, index in zip(lines, indexes) if index}
 
-    cdef dict torn(self, _Pending pending, list lines):
+    cdef dict torn(self, Pending pending, list lines):
         """Each word of each line of an age of its own."""
         state = {}
         for line in lines:
@@ -510,7 +452,7 @@ cdef class Simulator:
                                    for at in range(0, 64, 8))
         return state
 
-    cdef int crash_everywhere(self, _Pending pending, list lines, list counts, allowed, int depth, gap,
+    cdef int crash_everywhere(self, Pending pending, list lines, list counts, allowed, int depth, gap,
                               dict overlay) except -1:
         cdef list indexes = [0] * len(lines)
         cdef int at
@@ -526,7 +468,7 @@ cdef class Simulator:
             if at == len(lines):
                 return 0
 
-    cdef int crash_sampled(self, _Pending pending, list lines, list counts, allowed, int depth, gap,
+    cdef int crash_sampled(self, Pending pending, list lines, list counts, allowed, int depth, gap,
                            dict overlay) except -1:
         """None, all, each alone, each missing, each prefix in time, and random ones."""
         cdef list newest = [count - 1 for count in counts]
@@ -649,7 +591,7 @@ cdef class Simulator:
         What a crash inside recovery leaves must recover to the same content.
         """
         cdef Log recovery = self.scratch_log
-        cdef _Pending pending = pending_on(&self.base, self.unit(), dict(state))
+        cdef Pending pending = pending_on(&self.base, self.unit(), dict(state))
         cdef u64 samples = self.samples
         self.take_log()
         self.samples = min(samples, <u64>8)
@@ -685,7 +627,7 @@ cdef class Simulator:
         cdef u64 after = 0, replayed
         cdef Item item
         cdef bytes key, value
-        cdef _Pending pending
+        cdef Pending pending
         key, value = self.successor()
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
         item.may_change = False
@@ -715,11 +657,11 @@ cdef class Simulator:
         """A put to follow a crash: that of the operation in flight but for one byte, so that its entry
         shares lines and sectors with the torn one; or another."""
         before, after = self.candidates
-        changed = [key for key in after if after[key] and before.get(key) != after[key]]
+        changed = [key for key in after if isinstance(key, bytes) and after[key] and before.get(key) != after[key]]
         if changed and self.random.random() < 0.75:
             key = self.random.choice(changed)
             return key, bytes([after[key][0] ^ 1]) + after[key][1:]
-        key = self.random.choice(list(before) or [b"k"])
+        key = self.random.choice([key for key in before if isinstance(key, bytes)] or [b"k"])
         return key, bytes([self.random.randrange(256)]) * self.random.choice((3, 40, 100))
 
     cdef u64 with_pair(self, u64 outcome, bytes key, bytes value) except? 0:

@@ -85,6 +85,7 @@ cdef class Table:
     cdef void attach(self, Engine e, u64 namespace, VerifyMode verify, Txn* t, object owner):
         """Becomes the table of the namespace whose root lies there."""
         cdef u64 options
+        e.need_open()
         self.e, self.pool, self.t, self.owner = e, &e.pool, t, owner
         self.namespace = namespace
         self.mapping = namespace + NAMESPACE_MAPPING
