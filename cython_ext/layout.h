@@ -200,7 +200,7 @@ static_assert(sizeof(struct pmkv_tree_key) == 4, "tree_key: half a word before t
     K(FREE, 1, "head of a run of free pages, in the list of its bin")          \
     K(FREE_TAIL, 2, "last page of a run of free pages")                        \
     K(RECORDS, 3, "head of a block that holds records")                        \
-    K(NODES, 4, "head of a block that holds nodes of the mapping, or of ordered keys")             \
+    K(NODES, 4, "head of a block of nodes of the mapping, of ordered keys, or of roots of namespaces")             \
     K(BODY, 5, "page of a block after its head")                               \
     K(EXTENT, 6, "head of a run that holds one value, or one large record")    \
     K(LEAF, 7, "64 buckets of the mapping")                                    \

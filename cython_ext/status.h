@@ -1,7 +1,7 @@
 /* status.h: how everything below the store ends.
  *
  * Functions return one of these; the store turns each into one exception
- * (pmkv/_store.pyx).  What an error is about (a place, a site, an errno) is left
+ * (pmkv/_engine.pyx).  What an error is about (a place, a site, an errno) is left
  * in the pool's `fault`.
  */
 #ifndef PMKV_STATUS_H

@@ -1,8 +1,9 @@
 """_check.pyx (L5): the whole pool, read and accounted for.
 
 Every page below the frontier is what its descriptor says; every granule whose bit is set is
-reached from a mapping or from limbo exactly once, and no other is; lists, bins and counts
-agree with what was seen; every record's checksum fits and its key leads back to it.
+reached from a mapping, from ordered keys, from the catalogue or from limbo exactly once, and no
+other is; lists, bins and counts agree with what was seen; every record's checksum fits and its key
+leads back to it.
 
 Memory: 33 bytes a page while it runs.  Changes nothing.
 """
@@ -393,6 +394,9 @@ cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
 
 cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
     cdef u64 entries = w.report.entries, live_bytes = w.report.live_bytes
+    sealed(w, namespace + NAMESPACE_ID)
+    sealed(w, namespace + NAMESPACE_LAST_ID)
+    sealed(w, namespace + NAMESPACE_VERSIONS)
     check_reference(w, namespace + NAMESPACE_MAPPING, namespace + NAMESPACE_MAPPING, 0)
     check_keytree(w, namespace, w.report.entries - entries)
     if sealed(w, namespace + NAMESPACE_ENTRY_COUNT) != w.report.entries - entries:

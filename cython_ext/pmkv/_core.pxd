@@ -158,6 +158,7 @@ cdef extern from "layout.h" nogil:
     const u64 NAMESPACE_LIVE_BYTES "offsetof(struct pmkv_namespace_root, live_bytes)"
     const u64 NAMESPACE_OPTIONS "offsetof(struct pmkv_namespace_root, options)"
     const u64 NAMESPACE_KEYTREE "offsetof(struct pmkv_namespace_root, keytree)"
+    const u64 NAMESPACE_VERSIONS "offsetof(struct pmkv_namespace_root, versions)"
     const u64 NAMESPACE_ID "offsetof(struct pmkv_namespace_root, id)"
     const u64 NAMESPACE_LAST_ID "offsetof(struct pmkv_namespace_root, last_id)"
 

@@ -20,7 +20,7 @@ cdef u64 pair_print(u64 name, const void* key, u64 key_size, const void* value, 
 
 
 cdef int namespace_print(Pool* p, u64 namespace, u64 name, u64* fingerprint) noexcept nogil:
-    """Adds the fingerprints of all keys and values, each record verified; of the catalogue's (name 1), what they name."""
+    """Adds the fingerprints of all keys and values, each record verified; of the catalogue, of what it names."""
     cdef Cursor cursor
     cdef Record r
     cdef u64 slots[LEAF_SLOTS]

@@ -350,7 +350,8 @@ cdef class Simulator:
 
     def clear(self, *, bint explored=True):
         txn_begin(&self.txn)
-        self.finish(transaction_clear(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE), {key: value for key, value in self.model.items() if isinstance(key, tuple)},
+        after = {key: value for key, value in self.model.items() if isinstance(key, tuple)}
+        self.finish(transaction_clear(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE), after,
                     explored, "clear")
 
     def checkpoint(self, *, bint explored=True):

@@ -13,7 +13,7 @@ freed by the first commit.
 Invariants
   S1. A transaction frees only after it has allocated all it needs (R2).
   S2. A pinned record's bits stay set: it is reached from a mapping or from limbo.
-Threads: pins change while no writer runs without the interpreter's lock (_store.pyx sees to
+Threads: pins change while no writer runs without the interpreter's lock (_engine.pyx sees to
 that), so a commit sees the same pins from beginning to end; limbo changes with commits.
 """
 from libc.stdlib cimport calloc, free

@@ -72,7 +72,10 @@ cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, Pu
 
 
 cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexcept nogil:
-    return record_write(t, txn_read(t, namespace + NAMESPACE_ID) & SEAL_MASK, item.key, item.key_size, item.value,
+    cdef u64 id
+    if txn_read_sealed(t, namespace + NAMESPACE_ID, &id) != PMKV_OK:
+        return t.status
+    return record_write(t, id, item.key, item.key_size, item.value,
                         item.value_size, item.may_change, place)
 
 
