@@ -19,8 +19,9 @@ import contextlib
 import functools
 import importlib.util
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,6 +31,7 @@ _MAP_SIZE = 64 << 30  # LMDB's limit; address space, not memory
 _SQL_TABLE = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID"
 _SQL_PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?)"
 _SQL_GET = "SELECT v FROM kv WHERE k = ?"
+_SQL_SCAN = "SELECT k, v FROM kv WHERE k >= ? ORDER BY k LIMIT ?"
 
 
 class Reader(NamedTuple):
@@ -38,6 +40,7 @@ class Reader(NamedTuple):
     get: Callable[[bytes], bytes | None]
     get_many: Callable[[list[bytes]], object]
     view: Callable[[bytes], object]  # without a copy where the engine can, else `get`
+    scan: Callable[[bytes, int | None], Iterable[Pair]] | None = None  # in order, from a key on
 
 
 class Engine:
@@ -50,6 +53,7 @@ class Engine:
 
     put: Callable[[bytes, bytes], object]  # durable when it returns
     put_many: Callable[[list[Pair]], object]  # atomic where the engine can
+    transact: Callable[[list[Pair]], object]  # put by put in a transaction, where it has them
     reader: Reader
     close: Callable[[], object]
 
@@ -57,6 +61,8 @@ class Engine:
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self._open(str(directory / "store"), power_safe)
+        if not hasattr(self, "transact"):
+            self.transact = self.put_many
 
     def _open(self, path: str, power_safe: bool) -> None:
         raise NotImplementedError
@@ -84,7 +90,17 @@ class Pmkv(Engine):
 
         db = pmkv.open(path, persistence="auto" if power_safe else "cacheline")
         self.put, self.put_many, self.close = db.put, db.put_many, db.close
-        self.reader = Reader(db.get, db.get_many, db.view)
+        self.reader = Reader(
+            db.get, db.get_many, db.view, lambda start, limit: db.items(start=start, limit=limit)
+        )
+
+        def transact(pairs: list[Pair]) -> None:
+            with db.begin(write=True) as txn:
+                put = txn.put
+                for key, value in pairs:
+                    put(key, value)
+
+        self.transact = transact
 
 
 class Lmdb(Engine):
@@ -110,12 +126,23 @@ class Lmdb(Engine):
             with begin(write=True) as txn, txn.cursor() as cursor:
                 cursor.putmulti(pairs)
 
-        self.put, self.put_many = put, put_many
+        def transact(pairs: list[Pair]) -> None:
+            with begin(write=True) as txn:
+                put = txn.put
+                for key, value in pairs:
+                    put(key, value)
+
+        self.put, self.put_many, self.transact = put, put_many, transact
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
         with self._begin() as txn, txn.cursor() as cursor, self._begin(buffers=True) as viewing:
-            yield Reader(txn.get, cursor.getmulti, viewing.get)
+
+            def scan(start: bytes, limit: int | None) -> Iterable[Pair]:
+                cursor.set_range(start)
+                return islice(cursor, limit)
+
+            yield Reader(txn.get, cursor.getmulti, viewing.get, scan)
 
 
 class LmdbWritemap(Lmdb):
@@ -140,7 +167,9 @@ class Plyvel(Engine):
         get, batch = db.get, functools.partial(db.write_batch, sync=power_safe)
         self.put = functools.partial(db.put, sync=True) if power_safe else db.put
         self.close = db.close
-        self.reader = Reader(get, looped(get), get)
+        self.reader = Reader(
+            get, looped(get), get, lambda start, limit: islice(db.iterator(start=start), limit)
+        )
 
         def put_many(pairs: list[Pair]) -> None:
             with batch() as writing:
@@ -166,7 +195,12 @@ class Rocksdict(Engine):
         db.set_write_options(writing)
         new_batch = functools.partial(rocksdict.WriteBatch, raw_mode=True)
         self.put, self.close = db.put, db.close
-        self.reader = Reader(db.get, db.get, db.get)
+        self.reader = Reader(
+            db.get,
+            db.get,
+            db.get,
+            lambda start, limit: islice(db.items(from_key=start), limit),
+        )
 
         def put_many(pairs: list[Pair]) -> None:
             batch = new_batch()
@@ -214,8 +248,11 @@ class Sqlite(Engine):
             row = run(_SQL_GET, (key,)).fetchone()
             return row and row[0]
 
+        def scan(start: bytes, limit: int | None) -> Iterable[Pair]:
+            return run(_SQL_SCAN, (start, -1 if limit is None else limit))
+
         self.put = put
-        self.reader = Reader(get, looped(get), get)
+        self.reader = Reader(get, looped(get), get, scan)
 
     def put_many(self, pairs: list[Pair]) -> None:
         """A transaction around executemany."""

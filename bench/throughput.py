@@ -20,6 +20,7 @@ from _common import (
     VALUE_SIZE,
     call_batches,
     call_each,
+    elapsed_ns,
     just_made,
     keys_at,
     note,
@@ -49,6 +50,10 @@ GET, GET_NEW, GET_ABSENT = "get", "get, key objects just made", "get, absent"
 GET_MANY_ROW = f"get_many of {GET_MANY}, per key"
 PUT, PUT_MANY_ROW = "put, durable", f"put_many of {BATCH:,}, per key"
 LARGE_PUT, LARGE_VIEW = "put of 1 MiB", "view of 1 MiB"
+SCANS, SCAN_ITEMS, TRANSACTION = 2000, 100, 10
+NEW_AGAIN = 1 << 30  # indexes of keys that no other workload puts
+SCAN_ROW, SCAN_SOME_ROW = "scan of all items, per item", f"scan of {SCAN_ITEMS} items"
+TRANSACTION_ROW = f"transaction of {TRANSACTION} puts, per put"
 LOAD = f"load, put_many of {BATCH:,}, per key"
 
 Results = dict[str, dict[str, float]]
@@ -127,8 +132,50 @@ def view_large(_plan: Plan, engine: Engine, _turn: int) -> float:
         return call_each(reader.view, keys * (LARGE_VIEWS // len(keys)))
 
 
+def scan_all(_plan: Plan, engine: Engine, _turn: int) -> float:
+    """All items in the order of their keys, per item."""
+    with engine.reading() as reader:
+        assert reader.scan
+        count = 0
+
+        def loop() -> None:
+            nonlocal count
+            for _key, _value in reader.scan(b"", None):
+                count += 1
+
+        took = elapsed_ns(loop)
+    return took / count
+
+
+def scan_some(plan: Plan, engine: Engine, turn: int) -> float:
+    """A hundred items from a random key on, per scan."""
+    starts = keys_at(ABSENT + (turn + 1) * SCANS, SCANS)
+    with engine.reading() as reader:
+        scan = reader.scan
+        assert scan
+
+        def some(start: bytes) -> None:
+            for _key, _value in scan(start, SCAN_ITEMS):
+                pass
+
+        return call_each(some, starts)
+
+
+def transact(plan: Plan, engine: Engine, turn: int) -> float:
+    """New random keys, put one by one in transactions of ten."""
+    pairs = pairs_at(len(plan.keys) + NEW_AGAIN + turn * plan.puts, plan.puts)
+    return call_batches(engine.transact, pairs, TRANSACTION)
+
+
+SCANS_ROWS = {SCAN_ROW: scan_all, SCAN_SOME_ROW: scan_some}
 READS = {GET: get, GET_NEW: get_new, GET_ABSENT: get_absent, GET_MANY_ROW: get_many}
-WRITES = {PUT: put, PUT_MANY_ROW: put_many, LARGE_PUT: put_large, LARGE_VIEW: view_large}
+WRITES = {
+    PUT: put,
+    TRANSACTION_ROW: transact,
+    PUT_MANY_ROW: put_many,
+    LARGE_PUT: put_large,
+    LARGE_VIEW: view_large,
+}
 
 
 # ---- running -------------------------------------------------------------------------------
@@ -149,6 +196,12 @@ def load_all(engines: Sequence[Engine], key_count: int) -> tuple[list[bytes], di
     return [key for key, _ in pairs], took
 
 
+def has_order(engine: Engine) -> bool:
+    """Whether it scans in the order of keys."""
+    with engine.reading() as reader:
+        return reader.scan is not None
+
+
 def run(engines: Sequence[Engine], given: argparse.Namespace) -> tuple[Results, dict[str, float]]:
     """All workloads: nanoseconds by workload and engine, and bytes of storage per byte of data."""
     stores = [engine for engine in engines if not isinstance(engine, Dict)]
@@ -157,7 +210,8 @@ def run(engines: Sequence[Engine], given: argparse.Namespace) -> tuple[Results, 
     data_size = len(keys) * (KEY_SIZE + VALUE_SIZE)
     storage = {engine.name: engine.storage_bytes() / data_size for engine in stores}
     results: Results = {LOAD: load_took}
-    for workloads, takers in ((READS, engines), (WRITES, stores)):
+    with_order = [engine for engine in stores if has_order(engine)]
+    for workloads, takers in ((READS, engines), (SCANS_ROWS, with_order), (WRITES, stores)):
         for name, workload in workloads.items():
             note(f"measuring {name} ...")
             work = functools.partial(workload, plan)
@@ -210,6 +264,10 @@ def targets_of(results: Results, storage: dict[str, float]) -> list[Target]:
         Target("durable put, times plyvel's without sync", faster(results, PUT, "plyvel"), 2),
         Target("get_many, times pmkv's own get", own, 3),
         Target("put_many, times the fastest peer's", faster(results, PUT_MANY_ROW, *peers), 1),
+        Target("scan, times the fastest peer's", faster(results, SCAN_ROW, *peers), 1.3),
+        Target(
+            "scan of 100, times the fastest peer's", faster(results, SCAN_SOME_ROW, *peers), 1.3
+        ),
         Target("view of 1 MiB, microseconds", results[LARGE_VIEW]["pmkv"] / 1000, 1, False),
         Target("put of 1 MiB, times lmdb's speed", faster(results, LARGE_PUT, "lmdb"), 2),
         Target("storage, bytes per byte of data", storage["pmkv"], 1.5, False),

@@ -653,16 +653,18 @@ def test_a_transaction_that_another_thread_drops_aborts(some: pmkv.Store) -> Non
     assert as_dict(some) == THREE | {b"e": b"5"}
 
 
-def test_a_store_that_is_dropped_with_its_transaction_open_aborts_it(pool_path: Path) -> None:
+def test_a_transaction_keeps_a_store_that_nobody_else_has_open(pool_path: Path) -> None:
     db = pmkv.open(pool_path)
     db.put_many(THREE)
     transaction = db.begin(write=True)
     transaction[b"d"] = b"4"
     del db
     gc.collect()
-    assert transaction.closed
+    transaction.commit()
+    del transaction
+    gc.collect()
     with pmkv.open(pool_path) as db:
-        assert as_dict(db) == THREE
+        assert as_dict(db) == THREE | {b"d": b"4"}
 
 
 def test_a_store_that_only_reads_has_no_write_transactions(pool_path: Path) -> None:
