@@ -84,15 +84,19 @@ class Pmkv(Engine):
     module = "pmkv"
     brought_by = "pip install pmkv brings it"
     settings = "every line flushed and fenced (cache-line domain); on a disk the page domain"
+    ordered: ClassVar[bool] = True
 
     def _open(self, path: str, power_safe: bool) -> None:
         import pmkv
 
-        db = pmkv.open(path, persistence="auto" if power_safe else "cacheline")
+        domain: Any = "auto" if power_safe else "cacheline"
+        db = pmkv.open(path, persistence=domain, ordered=self.ordered)
         self.put, self.put_many, self.close = db.put, db.put_many, db.close
-        self.reader = Reader(
-            db.get, db.get_many, db.view, lambda start, limit: db.items(start=start, limit=limit)
-        )
+        self.reader = Reader(db.get, db.get_many, db.view)
+        if self.ordered:
+            self.reader = self.reader._replace(
+                scan=lambda start, limit: db.items(start=start, limit=limit)
+            )
 
         def transact(pairs: list[Pair]) -> None:
             with db.begin(write=True) as txn:
@@ -101,6 +105,14 @@ class Pmkv(Engine):
                     put(key, value)
 
         self.transact = transact
+
+
+class PmkvUnordered(Pmkv):
+    """The subject without ordered keys: what order costs, and for peers that have none."""
+
+    name = "pmkv-u"
+    settings = "as pmkv, with ordered=False"
+    ordered = False
 
 
 class Lmdb(Engine):
@@ -298,7 +310,7 @@ class Dict(Engine):
 
 
 PEERS: tuple[type[Engine], ...] = (Lmdb, LmdbWritemap, Plyvel, Rocksdict, Sqlite, Gdbm)
-ENGINES = {engine.name: engine for engine in (Pmkv, *PEERS, Dict)}
+ENGINES = {engine.name: engine for engine in (Pmkv, PmkvUnordered, *PEERS, Dict)}
 
 
 def looped(get: Callable[[bytes], bytes | None]) -> Callable[[list[bytes]], object]:

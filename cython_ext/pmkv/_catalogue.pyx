@@ -35,7 +35,7 @@ cdef int namespace_in(Pool* p, const Record* r, u64* namespace) noexcept nogil:
     if r.value_size != 8:
         return corrupted(p, PMKV_CHECK_RECORD, r.place)
     memcpy(namespace, r.value, 8)
-    if namespace[0] < p.header_size or namespace[0] % 16 or namespace[0] + ROOT_SIZE > page_place(p, p.file_pages):
+    if namespace[0] < p.header_size or namespace[0] % 16 or namespace[0] > page_place(p, p.file_pages) - ROOT_SIZE:
         return corrupted(p, PMKV_CHECK_RECORD, r.place)
     return PMKV_OK
 

@@ -16,12 +16,13 @@ cdef class Engine:
     cdef bint running             # and a step of it may be running without the GIL: it holds `turn`
     cdef bint usable              # open, and in the process that opened it
     cdef object transaction       # of the open one, what its tables know it by; or None
-    cdef unsigned long transaction_thread
+    cdef unsigned long writer_thread  # who has `lock`
     cdef u64 busy                 # readers that have released the GIL
     cdef u64 views
     cdef u64 replayed
     cdef list dropped             # places to unpin when the step is done
-    cdef object tables            # of named namespaces, weakly: a drop makes them useless
+    cdef void* first_named        # tables of namespaces with names, in a list: a drop makes them useless
+    cdef bint finishing           # some thread takes away what dropped namespaces have left
     cdef str unusable_because
     cdef readonly str path
 

@@ -30,7 +30,6 @@ from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
 from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
 
 import os
-from weakref import WeakValueDictionary
 
 from pmkv._arguments import human
 from pmkv._errors import (
@@ -61,7 +60,6 @@ cdef class Engine:
         self.pool.m.fd = -1
         self.unusable_because = "not opened"
         self.dropped = []
-        self.tables = WeakValueDictionary()
         self.lock = PyThread_allocate_lock()
         self.turn = PyThread_allocate_lock()
         if self.lock == NULL or self.turn == NULL:
@@ -210,13 +208,18 @@ cdef class Engine:
 
     @final
     cdef int take_lock(self) except -1:
-        """Becomes the writer; waits for another thread's, without the GIL."""
-        if self.transaction is not None and self.transaction_thread == PyThread_get_thread_ident():
-            raise Error(f"{self.path}: this thread has a transaction open; write through it, or end it first")
+        """Becomes the writer; waits for another thread's, without the GIL.
+
+        A finalizer that the collector runs in the middle of this thread's own write is refused, too.
+        """
+        if self.locked and self.writer_thread == PyThread_get_thread_ident():
+            raise Error(f"{self.path}: this thread has a transaction open, or is in the middle of a write; "
+                        "write through the transaction, or end it first")
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
         self.locked = True
+        self.writer_thread = PyThread_get_thread_ident()
         if not self.usable:
             self.give_lock()
             self.need_open()
@@ -234,7 +237,6 @@ cdef class Engine:
         self.take_lock()
         txn_begin(&self.txn)
         self.transaction = token
-        self.transaction_thread = PyThread_get_thread_ident()
         return 0
 
     @final
@@ -317,7 +319,9 @@ cdef class Engine:
         if self.views:
             raise BufferError(f"{self.path}: {self.views} view{'s are' if self.views > 1 else ' is'} alive; "
                               "release them (view.release(), or drop what holds them) before closing")
-        if self.transaction is not None and self.transaction_thread == PyThread_get_thread_ident():
+        if self.locked and self.writer_thread == PyThread_get_thread_ident():
+            if self.transaction is None:
+                raise Error(f"{self.path}: this thread is in the middle of a write")
             self.close_transaction(False)
         self.usable = False           # no new use from here on; wait for those under way
         self.unusable_because = "the store is closed"
@@ -353,8 +357,9 @@ cdef class Engine:
         self.pool.m.fd = -1
 
     def forked(self):
-        """In a child: the pool stays its parent's."""
+        """In a child: the pool stays its parent's, and so does a transaction; a lock may be held for ever."""
         self.usable = False
+        self.transaction = None
         self.unusable_because = "opened by the parent before a fork; open the pool again in this process"
 
 

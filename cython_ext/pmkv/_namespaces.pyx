@@ -12,8 +12,6 @@ from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._table cimport Table
 
-from itertools import islice
-
 from pmkv._errors import Error, InvalidKeyError, NotFoundError
 from pmkv import _scan
 
@@ -72,19 +70,25 @@ cdef class Named(Table):
     def __cinit__(self, Table source not None, name, *, keys=None, ordered=None):
         cdef bytes raw = raw_name(name)
         cdef u64 options = PMKV_OPTION_KEYS_STR if keys == "str" else 0
-        cdef u64 place = find(source, raw)
-        options |= PMKV_OPTION_UNORDERED if ordered is False else 0
+        cdef u64 place
+        if isinstance(source, Named):
+            raise TypeError("namespaces are made of stores and transactions; there are none inside of others")
+        if keys not in (None, "bytes", "str") or ordered not in (None, True, False):
+            raise ValueError(f"keys is 'bytes' or 'str', ordered True or False, not {keys!r:.60} and {ordered!r:.60}")
+        options |= PMKV_OPTION_UNORDERED if ordered is False or ordered == 0 and ordered is not None else 0
+        place = find(source, raw)
         if place == 0 and not source.pool.writable:
             raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}, and flag='r' makes none")
         if place == 0:
             place = make(source, raw, options)
-        self.name, self.source = name, source
+        # From where its place is known to here nothing gave the GIL up or ran Python code: no drop came between.
         self.attach(source.e, place, source.verify, source.t, source.owner)
+        self.join_named()
+        self.name, self.source = name, source
         if keys is not None and (keys == "str") != self.keys_are_str:
             raise Error(f"{source.e.path}: namespace {name!r}: its keys are {'str' if self.keys_are_str else 'bytes'}")
         if ordered is not None and bool(ordered) != self.ordered:
             raise Error(f"{source.e.path}: namespace {name!r}: it was made with ordered={bool(self.ordered)}")
-        source.e.tables[id(self)] = self
 
 
 cdef Table catalogue_of(Table source):
@@ -95,55 +99,100 @@ cdef Table catalogue_of(Table source):
 
 def names(Table source not None):
     """The names of all namespaces, sorted."""
-    return [name.decode() for name in _scan.scan(catalogue_of(source), _scan.SHOW["keys"], start=b"\1")]
+    try:
+        return [name.decode() for name in _scan.scan(catalogue_of(source), _scan.SHOW["keys"], start=b"\1")]
+    except UnicodeDecodeError:
+        source.e.damaged(PMKV_CHECK_RECORD, ROOT_CATALOGUE)
 
 
 def drop(Table source not None, name):
     """Deletes the namespace, with all of its keys.  NotFoundError if it is not there."""
     cdef bytes raw = raw_name(name), hidden
-    cdef const char* data = raw
-    cdef const char* other
-    cdef u64 size = len(raw), other_size, place = find(source, raw)
-    cdef int status = PMKV_NOT_FOUND
+    cdef u64 place = find(source, raw)
     if place == 0:
         raise NotFoundError(name)
     hidden = HIDDEN + place.to_bytes(8, "little")
-    other, other_size = hidden, len(hidden)
-    source.begin(False)
-    with nogil:
-        status = catalogue_rename(&source.e.txn, data, size, other, other_size)
-    source.end(source.settle(status))
-    if status == PMKV_NOT_FOUND:
-        raise NotFoundError(name)
-    forget_tables(source.e, place, name)
+    if hide(source, raw, hidden, place) == PMKV_FULL:   # no room for another name: its keys make some
+        table_at(source, place).delete_in_slices(SLICE)
+        if hide(source, raw, hidden, place) == PMKV_FULL:
+            take_away(source, raw)
+            if find(source, raw):
+                source.e.fail(PMKV_FULL)
     finish_drops(source)
 
 
-cdef forget_tables(Engine e, u64 place, name):
+cdef int hide(Table source, bytes name, bytes hidden, u64 place) except -100:
+    """Gives the name up; OK or FULL."""
+    cdef const char* data = name
+    cdef const char* other = hidden
+    cdef u64 size = len(name), other_size = len(hidden)
+    cdef int status
+    source.begin(False)
+    with nogil:
+        status = catalogue_rename(&source.e.txn, data, size, other, other_size)
+    status = source.settle(status)
+    if status == PMKV_OK or status == PMKV_FULL:
+        forget_tables(source.e, place)
+    source.end(PMKV_OK if status == PMKV_FULL else status)
+    if status == PMKV_NOT_FOUND:
+        raise NotFoundError(name.decode())
+    return status
+
+
+cdef Table table_at(Table source, u64 place):
+    cdef Table table = Table()
+    table.attach(source.e, place, source.verify, NULL, None)
+    return table
+
+
+cdef void forget_tables(Engine e, u64 place) noexcept:
     """Handles on the namespace are of no use any more: what is written there later is not theirs."""
-    cdef Engine gone = Engine()
-    cdef Table table
-    gone.path, gone.unusable_because = e.path, f"the namespace {name!r} was dropped"
-    for table in list(e.tables.values()):
-        if table.namespace == place:
-            table.e = gone
-            del e.tables[id(table)]
+    cdef void* at = e.first_named
+    while at != NULL:
+        if (<Table>at).namespace == place:
+            (<Table>at).gone = True
+        at = (<Table>at).next_named
+
+
+cdef take_away(Table source, bytes name):
+    """The keys of the namespace, in commits of a bounded size, and then the rest of it.
+
+    In a pool that is full the rest may have to wait for the next time.
+    """
+    cdef Table victim
+    cdef const char* data = name
+    cdef u64 size = len(name), place = find(source, name)
+    cdef int status
+    if place == 0:
+        return
+    victim = table_at(source, place)
+    if len(victim) > AT_ONCE:
+        victim.delete_in_slices(SLICE)
+    victim.clear()
+    if source.e.root(place + NAMESPACE_MAPPING) or source.e.root(place + NAMESPACE_KEYTREE):
+        victim.clear()
+    if source.e.root(place + NAMESPACE_MAPPING) or source.e.root(place + NAMESPACE_KEYTREE):
+        return
+    source.begin(False)
+    with nogil:
+        status = catalogue_remove(&source.e.txn, data, size)
+    source.end(source.settle(status))
 
 
 def finish_drops(Table source not None):
-    """Takes away what is left of namespaces that were dropped, in commits of a bounded size."""
-    cdef Table victim
-    cdef const char* data
-    cdef u64 size
-    cdef int status
-    for hidden in list(_scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)):
-        victim = Table()
-        victim.attach(source.e, int.from_bytes(hidden[len(HIDDEN):], "little"), source.verify, NULL, None)
-        while len(victim) > AT_ONCE:
-            victim.delete_many(list(islice(_scan.scan(victim, _scan.SHOW["keys"]), SLICE)))
-        victim.clear()
-        data, size = hidden, len(hidden)
-        source.begin(False)
-        with nogil:
-            status = catalogue_remove(&source.e.txn, data, size)
-        source.end(source.settle(status))
+    """Takes away what is left of namespaces that were dropped, unless another thread is at it."""
+    source.e.need_open()
+    if source.e.finishing:
+        return
+    source.e.finishing = True
+    try:
+        seen = set()
+        while True:
+            hidden = set(_scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)) - seen
+            if not hidden:
+                return
+            seen |= hidden
+            for name in hidden:
+                take_away(source, name)
+    finally:
+        source.e.finishing = False

@@ -40,6 +40,7 @@ cdef enum Shows:
 cdef enum:
     LAG = 14                      # keys between two steps of the pipeline
     RING = 32                     # at least 2 * LAG of them are under way, and the one given last
+    MOST_IN_A_PAGE = 128          # keys: their records are of two granules at least
     INSIDE = 64                   # bytes of a key that need no memory of their own
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
@@ -50,7 +51,7 @@ cdef str CHANGED = "the store changed size during iteration; iterate over list(d
 
 cdef int need_reader(Table table) except -1:
     """The table may be read, and nobody is changing pages without the GIL."""
-    table.e.need_open()
+    table.need_table()
     if table.t != NULL:
         table.need_transaction()
     if table.e.running:
@@ -388,6 +389,8 @@ cdef u64 rank(Table table, bytes key, bint or_equal) except? 0:
         status = keytree_seek(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, key, len(key), &cursor, &exact)
     if status != PMKV_OK and status != PMKV_NOT_FOUND:
         table.e.fail(status)
+    if smaller > table.pool.file_pages * MOST_IN_A_PAGE:
+        table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
     return smaller + exact
 
 

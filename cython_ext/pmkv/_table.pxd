@@ -3,6 +3,7 @@ from cython cimport final
 from pmkv._arguments cimport Batch, Bytes
 from pmkv._core cimport u64
 from pmkv._engine cimport Engine
+from pmkv._mapping cimport Cursor
 from pmkv._pool cimport Pool
 from pmkv._records cimport Record
 from pmkv._writeset cimport Txn
@@ -27,6 +28,9 @@ cdef class Table:
     cdef VerifyMode verify
     cdef bint keys_are_str
     cdef bint ordered
+    cdef bint gone                # its namespace was dropped: nothing may touch its root
+    cdef void* next_named         # of the engine's list
+    cdef void* prev_named
     cdef u64 pop_prefix           # popitem goes on from here
     cdef pmkv_spares key_spares
     cdef pmkv_spares value_spares
@@ -35,7 +39,15 @@ cdef class Table:
     @final
     cdef void attach(self, Engine e, u64 namespace, VerifyMode verify, Txn* t, object owner)
     @final
+    cdef int need_table(self) except -1
+    @final
     cdef int need_transaction(self) except -1
+    @final
+    cdef void join_named(self) noexcept
+    @final
+    cdef void leave_named(self) noexcept
+    @final
+    cdef list next_keys(self, Cursor* walk, Py_ssize_t most)
     @final
     cdef int need_whole_body(self, const Record* r) except -1
     @final

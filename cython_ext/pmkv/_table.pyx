@@ -27,7 +27,6 @@ from pmkv._transaction cimport (
 )
 from pmkv._treenode cimport tree_word
 
-from itertools import islice
 from operator import index
 
 from pmkv._errors import ClosedError, InvalidValueError, NotFoundError, PoolFullError, ValueTypeError
@@ -38,16 +37,21 @@ cdef enum:
     LAG = 12                      # keys between two steps of get_many's pipeline
     RING = 64                     # at least 3 * LAG of them are under way
     TURN = 4096                   # keys after which it lets other threads run
+    DIGITS = 4001                 # of a number that incr() takes, and its sign: int() itself ends at 4,300
+    BITS = 13287                  # of 4,000 digits
+    MOST_IN_A_PAGE = 128          # records: two granules each, at least
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 cdef object MISSING = object()
 
 
-cdef object number_in(bytes value):
-    try:
-        return int(value)
-    except ValueError:
-        raise InvalidValueError(f"incr() and decr() need a number as decimal text, not {value!r:.60}") from None
+cdef bint is_number(const char* text, u64 size) noexcept:
+    """Decimal digits, perhaps after a sign."""
+    cdef u64 i, first = 1 if size and (text[0] == b"-" or text[0] == b"+") else 0
+    for i in range(first, size):
+        if not b"0" <= text[i] <= b"9":
+            return False
+    return first < size <= DIGITS
 
 
 @final
@@ -67,6 +71,15 @@ cdef class _View:
             self.e.views -= 1
 
 
+cdef int refuse_number(Table table, object key, bint missing, int status) except -1:
+    if status < 0:
+        table.e.fail(status)
+    if missing:
+        raise NotFoundError(key)
+    raise InvalidValueError("incr() and decr() need a number as decimal text of up to 4,000 digits, and make one; "
+                            f"that of key {key!r:.60} is not, or would not be")
+
+
 cdef Engine NOT_OPENED = Engine()
 
 
@@ -78,6 +91,7 @@ cdef class Table:
         self.pool = &NOT_OPENED.pool
 
     def __dealloc__(self):
+        self.leave_named()
         pmkv_spares_clear(&self.key_spares)
         pmkv_spares_clear(&self.value_spares)
 
@@ -95,8 +109,34 @@ cdef class Table:
         self.ordered = not options & PMKV_OPTION_UNORDERED
 
     @final
-    cdef int need_transaction(self) except -1:
+    cdef void join_named(self) noexcept:
+        """From here on a drop finds it.  Under the GIL, and no Python code runs."""
+        self.prev_named = NULL
+        self.next_named = self.e.first_named
+        if self.next_named != NULL:
+            (<Table>self.next_named).prev_named = <void*>self
+        self.e.first_named = <void*>self
+
+    @final
+    cdef void leave_named(self) noexcept:
+        if self.prev_named != NULL:
+            (<Table>self.prev_named).next_named = self.next_named
+        elif self.e is not None and self.e.first_named == <void*>self:
+            self.e.first_named = self.next_named
+        if self.next_named != NULL:
+            (<Table>self.next_named).prev_named = self.prev_named
+        self.prev_named = self.next_named = NULL
+
+    @final
+    cdef int need_table(self) except -1:
         self.e.need_open()
+        if self.gone:
+            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped")
+        return 0
+
+    @final
+    cdef int need_transaction(self) except -1:
+        self.need_table()
         if self.e.transaction is not self.owner:
             raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
         if self.e.running:
@@ -150,8 +190,8 @@ cdef class Table:
         """OK or NOT_FOUND."""
         cdef Bytes k
         cdef int status
-        if not self.e.usable:
-            self.e.need_open()
+        if not self.e.usable or self.gone:
+            self.need_table()
         if self.t != NULL:
             self.need_transaction()
         read_bytes(key, &k, True)
@@ -190,11 +230,13 @@ cdef class Table:
 
     def __len__(self):
         cdef u64 word
-        self.e.need_open()
+        self.need_table()
         if self.t != NULL:
             self.need_transaction()
         word = tree_word(self.pool, self.t, self.namespace + NAMESPACE_ENTRY_COUNT)
         if not pmkv_is_sealed(word):
+            self.e.damaged(PMKV_CHECK_SEAL, self.namespace + NAMESPACE_ENTRY_COUNT)
+        if word & SEAL_MASK > self.pool.file_pages * MOST_IN_A_PAGE:
             self.e.damaged(PMKV_CHECK_SEAL, self.namespace + NAMESPACE_ENTRY_COUNT)
         return word & SEAL_MASK
 
@@ -212,7 +254,7 @@ cdef class Table:
         page's start.  Raises NotFoundError, CorruptedError.
         """
         cdef Record r
-        cdef _View view
+        cdef _View view = _View.__new__(_View)   # now: it may set off the collector, and that anything
         if self.e.running:
             self.e.wait_for_writer()
         if self.look_up(key, &r) != PMKV_OK:
@@ -224,7 +266,6 @@ cdef class Table:
             self.need_whole_body(&r)
         if self.t != NULL and record_commit(&r) == self.t.commit:
             return memoryview(self.value_of(&r))      # an abort takes its record back: no pin would hold it
-        view = _View.__new__(_View)
         if pins_add(&self.e.pins, r.place) != PMKV_OK:
             raise MemoryError
         view.e = self.e
@@ -242,13 +283,13 @@ cdef class Table:
         cdef list wanted = list_of(keys, "get_many")
         cdef Py_ssize_t n = PyList_GET_SIZE(wanted), first, i
         cdef list found = [default] * n
-        self.e.need_open()
+        self.need_table()
         for first in range(0, n, TURN):
             if first:
                 with nogil:       # let other threads run, and Ctrl-C through
                     pass
                 PyErr_CheckSignals()
-                self.e.need_open()
+                self.need_table()
             if self.t != NULL:
                 for i in range(first, min(first + TURN, n)):
                     found[i] = self.get(wanted[i], default)
@@ -322,6 +363,9 @@ cdef class Table:
         if not quick or self.e.locked:
             self.e.take_lock()
             self.e.start_running()
+        if self.gone:
+            self.end(PMKV_OK)
+            self.need_table()
         txn_begin(&self.e.txn)
         return 0
 
@@ -535,8 +579,9 @@ cdef class Table:
     def incr(self, key, delta=1, default=0):
         """Adds `delta` to the number stored under the key, in one commit; the sum.
 
-        Numbers of any size are stored as decimal text: 42 as b"42".  A missing key counts as `default`;
-        with default=None it is a NotFoundError.  Raises InvalidValueError for what is not a number.
+        Numbers are stored as decimal text of up to 4,000 digits: 42 as b"42".  A missing key counts as
+        `default`; with default=None it is a NotFoundError.  Raises InvalidValueError for what is not such
+        a number, and for a sum that would not be.
         """
         cdef Bytes k
         cdef Probe probe
@@ -549,25 +594,29 @@ cdef class Table:
         read_bytes(key, &k, True)
         try:
             self.begin(False)
-            try:              # nothing here may run Python code of others: the lock is held
-                status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
-                if status == PMKV_OK:
-                    number = number_in(self.value_of(&r))
-                elif status == PMKV_NOT_FOUND and number is None:
-                    raise NotFoundError(key)
-                text = b"" if number is None else str(number + delta).encode()
-            except BaseException:
+            # Until the end nothing may run Python code of others, as making an exception may: the lock is held.
+            status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
+            if status == PMKV_OK:
+                status = record_verify(self.pool, &r)
+            fits = status != PMKV_OK or is_number(r.value, r.value_size)
+            if status == PMKV_OK and fits:
+                number = int(r.value[:r.value_size])
+            missing = status == PMKV_NOT_FOUND and number is None
+            if fits and not missing and status >= 0:
+                number = number + delta
+                fits = number.bit_length() < BITS
+            if missing or not fits or status < 0:
                 self.abandon()
-                raise
+                refuse_number(self, key, missing, status)
+            text = str(number).encode()
             item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
             item.may_change = False
-            if status >= 0:
-                with nogil:
-                    status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, PUT_ALWAYS)
+            with nogil:
+                status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, PUT_ALWAYS)
             self.end(self.settle(status))
         finally:
             release(&k)
-        return number + delta
+        return number
 
     def decr(self, key, delta=1, default=0):
         """incr() by -delta."""
@@ -601,10 +650,13 @@ cdef class Table:
                     continue
                 break
             else:
-                raise NotFoundError("popitem(): the store is empty")
+                rounds = -1
         except BaseException:
             self.abandon()
             raise
+        if rounds < 0:
+            self.abandon()
+            raise NotFoundError("popitem(): the store is empty")
         status = transaction_delete(&self.e.txn, &self.e.pins, self.namespace, r.key, r.key_size)
         self.end(self.settle(status))
         return key, value         # made here: a tuple may set off the collector, and it anything
@@ -622,8 +674,41 @@ cdef class Table:
         try:
             self.end(status)
         except (PoolFullError, InvalidValueError):   # no room for the log of one commit
-            while self.__len__():
-                self.delete_many(list(islice(self, TURN)))
+            self.delete_in_slices(TURN)
+
+    def delete_in_slices(self, Py_ssize_t size):
+        """Deletes every key, `size` in each commit; how many there were."""
+        cdef Cursor walk
+        walk.prefix, walk.ended = 0, False
+        total = 0
+        while True:
+            keys = self.next_keys(&walk, size)
+            if not keys:
+                return total
+            total += self.delete_many(keys)
+
+    @final
+    cdef list next_keys(self, Cursor* walk, Py_ssize_t most):
+        """The keys of the next leaves of the mapping, `most` or a leaf's more; [] at the end."""
+        cdef u64 slots[LEAF_SLOTS]
+        cdef u64 leaf = 1
+        cdef Record r
+        cdef int i, status
+        cdef list keys = []
+        self.need_table()
+        if self.e.running:
+            self.e.wait_for_writer()
+        while leaf and len(keys) < most:
+            status = mapping_next_leaf(self.pool, self.t, self.mapping, walk, slots, &leaf)
+            if status != PMKV_OK:
+                self.e.fail(status)
+            for i in range(LEAF_SLOTS if leaf else 0):
+                if slots[i] & GRANULE_MASK:
+                    if record_parse(self.pool, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK:
+                        self.e.fail(PMKV_CORRUPTED)
+                    self.need_whole_body(&r)
+                    keys.append(r.key[:r.key_size])
+        return keys
 
     def put_many(self, items):
         """Stores all pairs of a mapping or an iterable, in one commit; how many there were.
