@@ -113,7 +113,7 @@ def drop(Table source not None, name):
         raise NotFoundError(name)
     hidden = HIDDEN + place.to_bytes(8, "little")
     if hide(source, raw, hidden, place) == PMKV_FULL:   # no room for another name: its keys make some
-        table_at(source, place).delete_in_slices(SLICE)
+        table_at(source, place)._delete_in_slices(SLICE)
         if hide(source, raw, hidden, place) == PMKV_FULL:
             take_away(source, raw)
             if find(source, raw):
@@ -167,7 +167,7 @@ cdef take_away(Table source, bytes name):
         return
     victim = table_at(source, place)
     if len(victim) > AT_ONCE:
-        victim.delete_in_slices(SLICE)
+        victim._delete_in_slices(SLICE)
     victim.clear()
     if source.e.root(place + NAMESPACE_MAPPING) or source.e.root(place + NAMESPACE_KEYTREE):
         victim.clear()

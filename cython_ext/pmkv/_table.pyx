@@ -674,9 +674,9 @@ cdef class Table:
         try:
             self.end(status)
         except (PoolFullError, InvalidValueError):   # no room for the log of one commit
-            self.delete_in_slices(TURN)
+            self._delete_in_slices(TURN)
 
-    def delete_in_slices(self, Py_ssize_t size):
+    def _delete_in_slices(self, Py_ssize_t size):
         """Deletes every key, `size` in each commit; how many there were."""
         cdef Cursor walk
         walk.prefix, walk.ended = 0, False
