@@ -17,7 +17,7 @@ import pytest
 import pmkv
 
 MEMORY = Path(os.environ.get("PMKV_TEST_DIR", "/dev/shm"))
-HANG = 15  # seconds after which a child that does not answer is taken for hung
+HANG = 60  # seconds after which a child that does not answer is taken for hung
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
