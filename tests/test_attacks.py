@@ -432,3 +432,56 @@ def test_a_crafted_count_gives_an_error_and_no_endless_drop(
     reader.write(root + 8, seal(100_000).to_bytes(8, "little"))
     pool_path.write_bytes(reader.data)
     assert in_child(use_names, pool_path) == []
+
+
+# ---- cycles, and iterators that have ended ---------------------------------------------------
+
+
+def test_a_view_in_a_reference_cycle_lets_its_record_go_when_it_is_collected(
+    db: pmkv.Store,
+) -> None:
+    db[b"k"] = b"v" * 5000
+    cycle: list[Any] = [db.view(b"k")]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert db.memory()["views"] == 0
+    db.close()
+
+
+def test_namespaces_in_reference_cycles_are_forgotten_when_they_are_collected(
+    db: pmkv.Store,
+) -> None:
+    for _ in range(50):
+        space: Any = db.namespace("n")
+        space.itself = space
+        del space
+        gc.collect()
+        db.drop("n")
+    assert db.namespaces() == []
+
+
+def test_a_number_that_this_interpreter_refuses_leaves_no_lock_behind(db: pmkv.Store) -> None:
+    db[b"n"] = b"9" * 700
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        with pytest.raises(pmkv.InvalidValueError):
+            db.incr(b"n")
+    finally:
+        sys.set_int_max_str_digits(limit)
+    db[b"after"] = b"1"
+    assert db.incr(b"n") == 10**700
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_iterator_that_has_ended_stays_at_its_end(pool_path: Path, ordered: bool) -> None:
+    with pmkv.open(pool_path, ordered=ordered) as db:
+        db.put_many((b"%d" % i, b"") for i in range(5))
+        ended = iter(db.items())
+        assert len(list(ended)) == 5
+        del db[b"0"]
+        db[b"z"] = b""
+        assert list(ended) == []
+        db[b"zz"] = b""
+        assert list(ended) == []

@@ -157,6 +157,7 @@ cdef class Scan:
     cdef Shows shows
     cdef bint reverse
     cdef bint ended               # there are no more to copy
+    cdef bint over                # it has said that there are no more
     cdef u64 left                 # so many may still be copied
     cdef u64 entries              # of the table, when it began
     cdef u64 stamp                # of the tree that the cursor is in
@@ -283,10 +284,13 @@ cdef class Scan:
         cdef Ahead* a
         cdef Record r
         need_reader(table)
+        if self.over:
+            raise StopIteration
         if self.entries != entry_count(table):
             raise RuntimeError(CHANGED)
         self.advance()
         if self.given == self.copied:
+            self.over = True
             raise StopIteration
         a = &self.ring[self.given % RING]
         if self.shows == SHOW_KEYS:
@@ -313,6 +317,7 @@ cdef class Unordered:
     cdef u64 entries
     cdef u64 left
     cdef int slot
+    cdef bint over
 
     def __iter__(self):
         return self
@@ -342,11 +347,13 @@ cdef class Unordered:
         cdef u64 place
         cdef Record r
         need_reader(self.table)
+        if self.over:
+            raise StopIteration
         if self.entries != entry_count(self.table):
             raise RuntimeError(CHANGED)
         place = self.next_record() if self.left else 0
         if place == 0:
-            self.walk.ended = True
+            self.over = True
             raise StopIteration
         self.left -= 1
         if record_parse(self.table.pool, place, &r) != PMKV_OK:

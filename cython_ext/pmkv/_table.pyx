@@ -4,7 +4,7 @@ May know: the engine, arguments, and what is below.  The same class reads and wr
 by itself, each write a commit, and inside an open transaction (`t`), where writes join it.
 Threads: see _engine.pyx.
 """
-from cython cimport final
+from cython cimport final, no_gc_clear
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
@@ -55,6 +55,7 @@ cdef bint is_number(const char* text, u64 size) noexcept:
 
 
 @final
+@no_gc_clear                      # its end needs the engine, also in a cycle that the collector takes apart
 cdef class _View:
     """Exports a value where it lies, and pins its record for as long as anyone holds it."""
     cdef Engine e
@@ -83,6 +84,7 @@ cdef int refuse_number(Table table, object key, bint missing, int status) except
 cdef Engine NOT_OPENED = Engine()
 
 
+@no_gc_clear                      # the same: it leaves the engine's list
 cdef class Table:
     """One namespace of an open pool."""
 
@@ -594,21 +596,27 @@ cdef class Table:
         read_bytes(key, &k, True)
         try:
             self.begin(False)
-            # Until the end nothing may run Python code of others, as making an exception may: the lock is held.
+            # The lock is held until the end: errors are made when it has been given back.
             status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
             if status == PMKV_OK:
                 status = record_verify(self.pool, &r)
             fits = status != PMKV_OK or is_number(r.value, r.value_size)
-            if status == PMKV_OK and fits:
-                number = int(r.value[:r.value_size])
             missing = status == PMKV_NOT_FOUND and number is None
-            if fits and not missing and status >= 0:
-                number = number + delta
-                fits = number.bit_length() < BITS
+            try:
+                if status == PMKV_OK and fits:
+                    number = int(r.value[:r.value_size])
+                if fits and not missing and status >= 0:
+                    number = number + delta
+                    fits = number.bit_length() < BITS
+                text = str(number).encode() if fits else b""
+            except ValueError:    # longer than this interpreter was told to convert
+                fits = False
+            except BaseException:
+                self.abandon()
+                raise
             if missing or not fits or status < 0:
                 self.abandon()
                 refuse_number(self, key, missing, status)
-            text = str(number).encode()
             item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
             item.may_change = False
             with nogil:
