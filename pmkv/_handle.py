@@ -27,8 +27,8 @@ class Namespace(_namespaces.Named, Face):
         return f"<pmkv.Namespace {self.name!r}>"
 
 
-class Transaction(_session.Session, Face):
-    """Changes that happen together. Made by `Store.begin(write=True)`; a mapping like the store."""
+class _WithNamespaces(Face):
+    """What a store and a transaction have beside a namespace's methods: the other namespaces."""
 
     def namespace(
         self,
@@ -37,18 +37,26 @@ class Transaction(_session.Session, Face):
         keys: Literal["bytes", "str"] | None = None,
         ordered: bool | None = None,
     ) -> Namespace:
-        """A namespace as this transaction sees and changes it; made if it is missing."""
+        """The namespace of that name, a mapping of its own; made if it is missing.
+
+        Options are kept in the pool and need not be repeated; a contradiction is an Error.
+        That of a transaction belongs to it.
+        """
         return Namespace(self, name, keys=keys, ordered=ordered)
 
     def namespaces(self) -> list[str]:
         """The names of all namespaces, sorted."""
         return _namespaces.names(self)
 
+
+class Transaction(_session.Session, _WithNamespaces):
+    """Changes that happen together. Made by `Store.begin(write=True)`; a mapping like the store."""
+
     def __repr__(self) -> str:
         return f"<pmkv.Transaction, {'ended' if self.closed else 'open'}>"
 
 
-class Store(_store.Core, Face):
+class Store(_store.Core, _WithNamespaces):
     """A pool of keys and values that is open in this process. Made by `pmkv.open`."""
 
     _fd: int = -1
@@ -88,23 +96,6 @@ class Store(_store.Core, Face):
         if write is not True:
             raise Error("begin() makes transactions that write: begin(write=True)")
         return Transaction(self)
-
-    def namespace(
-        self,
-        name: str,
-        *,
-        keys: Literal["bytes", "str"] | None = None,
-        ordered: bool | None = None,
-    ) -> Namespace:
-        """The namespace of that name, a mapping of its own; made if it is missing.
-
-        Options are kept in the pool and need not be repeated; a contradiction is an Error.
-        """
-        return Namespace(self, name, keys=keys, ordered=ordered)
-
-    def namespaces(self) -> list[str]:
-        """The names of all namespaces, sorted."""
-        return _namespaces.names(self)
 
     def drop(self, name: str) -> None:
         """Deletes a namespace with all of its keys, and gives the space back in bounded steps.

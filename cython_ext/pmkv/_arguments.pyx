@@ -15,6 +15,10 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object unicode, Py_ssize_t* size) except NULL
 
 
+cdef enum:
+    DIGITS = 4001                 # of a number that counts, and its sign: int() itself ends at 4,300
+
+
 cdef int read_other(object given, Bytes* b, bint is_key) except -1:
     """read_bytes() of what is not exactly bytes."""
     cdef Py_ssize_t size
@@ -62,6 +66,15 @@ cdef int need_text(object key) except -1:
         except TypeError:
             refuse_type(key, True)
     return 0
+
+
+cdef bint is_number(const char* text, u64 size) noexcept:
+    """Decimal digits, perhaps after a sign."""
+    cdef u64 i, first = 1 if size and (text[0] == b"-" or text[0] == b"+") else 0
+    for i in range(first, size):
+        if not b"0" <= text[i] <= b"9":
+            return False
+    return first < size <= DIGITS
 
 
 def human(size):

@@ -1,6 +1,5 @@
 """_blocks.pxd (L2): blocks of granules, for what is smaller than a page."""
 from pmkv._core cimport u64
-from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn
 
 cdef enum:

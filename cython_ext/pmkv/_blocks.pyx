@@ -20,7 +20,7 @@ from pmkv._pages cimport (
     Head, descriptor_clear, descriptor_log, descriptor_read, head_word, list_push, list_remove,
     pages_allocate, pages_free,
 )
-from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
+from pmkv._pool cimport corrupted, descriptor_place, page_place, place_page
 from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
 
 cdef extern from *:

@@ -10,7 +10,6 @@ Invariants
   K1. A namespace's root is reached from exactly one name, and freed in the commit that removes it.
   K2. No two namespaces have one id.
 """
-from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate
@@ -105,7 +104,7 @@ cdef int put_name(Txn* t, const char* name, u64 name_size, u64 namespace) noexce
     cdef Item item
     item.key, item.key_size = name, name_size
     item.value, item.value_size, item.may_change = <const char*>&namespace, 8, False
-    return transaction_put(t, NULL, ROOT_CATALOGUE, &item, PUT_NEW)
+    return transaction_put(t, ROOT_CATALOGUE, &item, PUT_NEW)
 
 
 cdef int catalogue_add(Txn* t, const char* name, u64 name_size, u64 options, u64* namespace) noexcept nogil:
@@ -128,7 +127,7 @@ cdef int catalogue_rename(Txn* t, const char* name, u64 name_size, const char* o
     cdef int status = catalogue_find(t.p, t, name, name_size, &namespace)
     if status != PMKV_OK:
         return status
-    transaction_delete(t, NULL, ROOT_CATALOGUE, name, name_size)
+    transaction_delete(t, ROOT_CATALOGUE, name, name_size)
     return put_name(t, other, other_size, namespace)
 
 
@@ -140,4 +139,4 @@ cdef int catalogue_remove(Txn* t, const char* name, u64 name_size) noexcept nogi
         return status
     reference = pmkv_seal(namespace >> GRANULE_SHIFT | <u64>ROOT_BITS << REFERENCE_BITS_SHIFT)
     txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, reference | <u64>1 << 63)
-    return transaction_delete(t, NULL, ROOT_CATALOGUE, name, name_size)
+    return transaction_delete(t, ROOT_CATALOGUE, name, name_size)

@@ -2,7 +2,7 @@
 from pmkv._core cimport u64
 from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn
-from pmkv._treenode cimport TREE_LEVELS, Node, Piece
+from pmkv._treenode cimport TREE_LEVELS, Node
 
 cdef struct Step:
     Node node

@@ -14,15 +14,14 @@ Invariants
   T4. No node is empty; a root that is not a leaf has two children or more.
 Threads: readers take no lock; between two commits nothing that they can reach changes.
 """
-from libc.stdint cimport uint16_t
 from libc.string cimport memset
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
-    PIECES_MAX, TREE_LEVELS, Node, Piece, Parts, child_word_place, node_build, node_change, node_child,
-    node_count, node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut, piece_room,
-    pieces_fit, pieces_prefix, tree_word,
+    PIECES_MAX, Node, Piece, child_word_place, node_build, node_change, node_child, node_count,
+    node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut,
+    piece_room, pieces_fit, pieces_prefix, tree_word,
 )
 
 cdef enum:

@@ -23,13 +23,13 @@ Invariants
 Threads: readers take no lock.  One that misses while words are being applied looks again: it
 may have looked for a key that was moving (M3), or followed half of a split.
 """
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate, block_free
 from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
-from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page, unseal
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
 from pmkv._records cimport Record, record_body_is_whole, record_parse
-from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read
+from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
 
 cdef enum:
     LEVELS = 8                    # 9 bits each and 48 in all: six, and room to be sure

@@ -75,7 +75,8 @@ cdef class Named(Table):
             raise TypeError("namespaces are made of stores and transactions; there are none inside of others")
         if keys not in (None, "bytes", "str") or ordered not in (None, True, False):
             raise ValueError(f"keys is 'bytes' or 'str', ordered True or False, not {keys!r:.60} and {ordered!r:.60}")
-        options |= PMKV_OPTION_UNORDERED if ordered is False or ordered == 0 and ordered is not None else 0
+        if ordered is not None and not ordered:
+            options |= PMKV_OPTION_UNORDERED
         place = find(source, raw)
         if place == 0 and not source.pool.writable:
             raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}, and flag='r' makes none")

@@ -17,7 +17,7 @@ Invariants
       and changes with every word.
 """
 from pmkv._core cimport *
-from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, pool_grow
+from pmkv._pool cimport Pool, corrupted, descriptor_place, pool_grow
 from pmkv._writeset cimport (
     Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_read, txn_read_sealed,
 )

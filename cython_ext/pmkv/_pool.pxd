@@ -12,8 +12,8 @@ that both are contiguous in memory however the pool has grown, an extent may spa
 sections, and nothing that is mapped ever moves.
 """
 from pmkv._core cimport (
-    DESCRIPTOR_SPACE, PAGE_SIZE, PMKV_CHECK_SEAL, PMKV_CORRUPTED, PMKV_OK, SEAL_MASK, pmkv_check, pmkv_is_sealed,
-    pmkv_load, pmkv_medium, pmkv_root, pmkv_superblock, u64,
+    DESCRIPTOR_SPACE, PAGE_SIZE, PMKV_CHECK_SEAL, PMKV_CORRUPTED, PMKV_OK, SEAL_MASK, pmkv_check,
+    pmkv_is_sealed, pmkv_medium, pmkv_superblock, u64,
 )
 
 cdef struct Fault:

@@ -11,7 +11,7 @@ Invariants
   3. Address space is reserved once; sections are mapped into it and never move.
 Threads: opening and growing happen under the writer's lock.
 """
-from libc.errno cimport EINTR, ENOSPC, EOPNOTSUPP, EFBIG, EDQUOT, EIO, EINVAL, errno
+from libc.errno cimport EINTR, ENOSPC, EOPNOTSUPP, EFBIG, EDQUOT, EIO, errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *

@@ -1,8 +1,6 @@
 """_records.pxd (L3): a key with its value, as stored."""
-from libc.stdint cimport uint16_t, uint32_t
-from pmkv._core cimport (
-    PMKV_CHECK_RECORD, PMKV_OK, PMKV_RECORD_EXTENT, pmkv_at, pmkv_check, pmkv_crc_update, pmkv_record, u64,
-)
+from libc.stdint cimport uint32_t
+from pmkv._core cimport PMKV_CHECK_RECORD, PMKV_OK, pmkv_at, pmkv_check, pmkv_crc_update, pmkv_record, u64
 from pmkv._pool cimport Pool, corrupted, page_place
 from pmkv._writeset cimport Txn
 

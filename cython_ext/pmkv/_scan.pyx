@@ -16,12 +16,10 @@ from pmkv._keytree cimport (
     TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
 from pmkv._mapping cimport (
-    LEAF_SLOTS, Cursor as Walk, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match_prefetched,
+    LEAF_SLOTS, Cursor as Walk, Probe, mapping_hash, mapping_locate, mapping_match_prefetched,
     mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
 )
-from pmkv._pool cimport Pool
 from pmkv._records cimport Record, record_parse
-from pmkv._writeset cimport Txn
 from pmkv._table cimport Table, pmkv_bytes
 from pmkv._transaction cimport transaction_find
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size, tree_word
@@ -40,7 +38,6 @@ cdef enum Shows:
 cdef enum:
     LAG = 14                      # keys between two steps of the pipeline
     RING = 32                     # at least 2 * LAG of them are under way, and the one given last
-    MOST_IN_A_PAGE = 128          # keys: their records are of two granules at least
     INSIDE = 64                   # bytes of a key that need no memory of their own
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
@@ -59,8 +56,9 @@ cdef int need_reader(Table table) except -1:
     return 0
 
 
-cdef u64 entry_count(Table table) noexcept:
-    return tree_word(table.pool, table.t, table.namespace + NAMESPACE_ENTRY_COUNT) & SEAL_MASK
+cdef u64 entry_word(Table table) noexcept:
+    """The word that says how many keys there are: another one, and a scan is not what it was."""
+    return tree_word(table.pool, table.t, table.namespace + NAMESPACE_ENTRY_COUNT)
 
 
 cdef object shown(Table table, Shows shows, const Record* r):
@@ -159,7 +157,7 @@ cdef class Scan:
     cdef bint ended               # there are no more to copy
     cdef bint over                # it has said that there are no more
     cdef u64 left                 # so many may still be copied
-    cdef u64 entries              # of the table, when it began
+    cdef u64 entries              # the word that counts them, when it began
     cdef u64 stamp                # of the tree that the cursor is in
     cdef u64 copied, asked, given
     cdef TreeCursor cursor        # the next key to copy
@@ -286,7 +284,7 @@ cdef class Scan:
         need_reader(table)
         if self.over:
             raise StopIteration
-        if self.entries != entry_count(table):
+        if self.entries != entry_word(table):
             raise RuntimeError(CHANGED)
         self.advance()
         if self.given == self.copied:
@@ -349,7 +347,7 @@ cdef class Unordered:
         need_reader(self.table)
         if self.over:
             raise StopIteration
-        if self.entries != entry_count(self.table):
+        if self.entries != entry_word(self.table):
             raise RuntimeError(CHANGED)
         place = self.next_record() if self.left else 0
         if place == 0:
@@ -371,11 +369,11 @@ def scan(Table table not None, int shows, *, prefix=None, start=None, stop=None,
     if not table.ordered:
         need_no_order(prefix is not None or start is not None or stop is not None or reverse)
         u = Unordered.__new__(Unordered)
-        u.table, u.shows, u.left, u.entries = table, <Shows>shows, most, entry_count(table)
+        u.table, u.shows, u.left, u.entries = table, <Shows>shows, most, entry_word(table)
         return u
     s = Scan.__new__(Scan)
     s.bounds = range_of(prefix, start, stop, include_start, include_stop)
-    s.table, s.shows, s.reverse, s.left, s.entries = table, <Shows>shows, reverse, most, entry_count(table)
+    s.table, s.shows, s.reverse, s.left, s.entries = table, <Shows>shows, reverse, most, entry_word(table)
     s.restart()
     return s
 
@@ -396,8 +394,7 @@ cdef u64 rank(Table table, bytes key, bint or_equal) except? 0:
         status = keytree_seek(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, key, len(key), &cursor, &exact)
     if status != PMKV_OK and status != PMKV_NOT_FOUND:
         table.e.fail(status)
-    if smaller > table.pool.file_pages * MOST_IN_A_PAGE:
-        table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
+    table.need_possible(smaller, table.namespace + NAMESPACE_KEYTREE)
     return smaller + exact
 
 
@@ -409,9 +406,9 @@ def count(Table table not None, *, prefix=None, start=None, stop=None, bint incl
     need_reader(table)
     if not table.ordered:
         need_no_order(prefix is not None or start is not None or stop is not None)
-        return entry_count(table)
+        return table.entries()
     r = range_of(prefix, start, stop, include_start, include_stop)
-    above = entry_count(table) if r.high is None else rank(table, r.high, r.include_high)
+    above = table.entries() if r.high is None else rank(table, r.high, r.include_high)
     if r.low is not None:
         below = rank(table, r.low, not r.include_low)
     return max(above, below) - below
@@ -441,9 +438,9 @@ def key_at(Table table not None, index):
     need_reader(table)
     need_no_order(not table.ordered)
     index = as_index(index)
-    position = index if index >= 0 else index + entry_count(table)
-    if not 0 <= position < entry_count(table):
-        raise IndexError(f"key_at({index}): the store has {entry_count(table)} keys")
+    position = index if index >= 0 else index + table.entries()
+    if not 0 <= position < table.entries():
+        raise IndexError(f"key_at({index}): the store has {table.entries()} keys")
     status = keytree_at(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, position, &cursor)
     if status == PMKV_NOT_FOUND:
         table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)

@@ -26,10 +26,10 @@ from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._oracle cimport pool_print
 from pmkv._pending cimport Pending, pending_on
 from pmkv._pool cimport (
-    Geometry, Pool, file_size_for, page_place, pool_format, pool_map, pool_read_superblock,
-    pool_repair_superblock, pool_unmap,
+    Geometry, Pool, file_size_for, pool_format, pool_map, pool_read_superblock, pool_repair_superblock,
+    pool_unmap,
 )
-from pmkv._records cimport Record, record_parse, record_verify
+from pmkv._records cimport Record, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
@@ -279,14 +279,14 @@ cdef class Simulator:
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
         item.may_change = False
         txn_begin(&self.txn)
-        self.finish(transaction_put(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS),
+        self.finish(transaction_put(&self.txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS),
                     {**self.model, key: value}, explored, "put")
 
     def delete(self, bytes key, *, bint explored=True):
         after = dict(self.model)
         after.pop(key, None)
         txn_begin(&self.txn)
-        self.finish(transaction_delete(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, key, len(key)), after, explored,
+        self.finish(transaction_delete(&self.txn, ROOT_DEFAULT_NAMESPACE, key, len(key)), after, explored,
                     "delete")
 
     def put_many(self, dict pairs, *, bint explored=True):
@@ -297,7 +297,7 @@ cdef class Simulator:
             items[i].key, items[i].key_size = <bytes>keys[i], len(keys[i])
             items[i].value, items[i].value_size = <bytes>values[i], len(values[i])
         txn_begin(&self.txn)
-        status = transaction_put_all(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE, items, len(keys))
+        status = transaction_put_all(&self.txn, ROOT_DEFAULT_NAMESPACE, items, len(keys))
         free(items)
         self.finish(status, {**self.model, **pairs}, explored, "put_many")
 
@@ -329,10 +329,10 @@ cdef class Simulator:
         if status != PMKV_OK:
             return status
         if value is None:
-            return transaction_delete(&self.txn, &self.pins, namespace, key, len(key))
+            return transaction_delete(&self.txn, namespace, key, len(key))
         item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
         item.may_change = False
-        return transaction_put(&self.txn, &self.pins, namespace, &item, PUT_ALWAYS)
+        return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def drop(self, bytes name, *, bint explored=True):
         """Drops a namespace in three commits, as the store does."""
@@ -344,14 +344,14 @@ cdef class Simulator:
             return
         self.finish(catalogue_rename(&self.txn, name, len(name), hidden, len(hidden)), after, explored, "rename")
         txn_begin(&self.txn)
-        self.finish(transaction_clear(&self.txn, &self.pins, namespace), after, explored, "drop")
+        self.finish(transaction_clear(&self.txn, namespace), after, explored, "drop")
         txn_begin(&self.txn)
         self.finish(catalogue_remove(&self.txn, hidden, len(hidden)), after, explored, "remove")
 
     def clear(self, *, bint explored=True):
         txn_begin(&self.txn)
         after = {key: value for key, value in self.model.items() if isinstance(key, tuple)}
-        self.finish(transaction_clear(&self.txn, &self.pins, ROOT_DEFAULT_NAMESPACE), after,
+        self.finish(transaction_clear(&self.txn, ROOT_DEFAULT_NAMESPACE), after,
                     explored, "clear")
 
     def checkpoint(self, *, bint explored=True):
@@ -637,7 +637,7 @@ cdef class Simulator:
             raise SimulationFailure("recovery of the same state fails the second time")
         self.scratch.max_pages = self.capacity_pages
         txn_begin(&self.scratch_txn)
-        if transaction_put(&self.scratch_txn, &self.no_pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS) != PMKV_OK or \
+        if transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS) != PMKV_OK or \
                 space_commit(&self.scratch_txn, &self.no_pins) != PMKV_OK:
             raise SimulationFailure(f"a put after recovery fails ({SITES[self.scratch.fault.site]})")
         after = self.judge_content({self.with_pair(outcome, key, value)}, "a put after recovery")
@@ -724,7 +724,7 @@ cdef class Simulator:
             item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
             item.may_change = False
             txn_begin(&self.scratch_txn)
-            status = transaction_put(&self.scratch_txn, &self.no_pins, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
+            status = transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)
             return status
         if site == "CHECK_TREE":

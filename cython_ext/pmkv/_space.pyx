@@ -24,9 +24,7 @@ from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free, page
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
 from pmkv._records cimport Record, record_free
 from pmkv._redo cimport redo_commit, redo_indirect_size
-from pmkv._writeset cimport (
-    Txn, txn_abort, txn_data, txn_fail, txn_log, txn_log_sealed, txn_push, txn_read_sealed,
-)
+from pmkv._writeset cimport Txn, txn_abort, txn_data, txn_fail, txn_log_sealed, txn_push, txn_read_sealed
 
 cdef enum:
     LIMBO_PLACES = 511

@@ -8,11 +8,10 @@ from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._pool cimport Pool, section_bytes
 from pmkv._redo cimport redo_checkpoint
-from pmkv._writeset cimport Txn, txn_abort, txn_begin
+from pmkv._writeset cimport Txn, txn_abort
 from pmkv._space cimport Pins
 from pmkv._table cimport Table, VerifyMode
 
-from pmkv._arguments import human
 
 DOMAINS = ("process", "byte", "cacheline", "page")
 

@@ -41,6 +41,10 @@ cdef class Table:
     @final
     cdef int need_table(self) except -1
     @final
+    cdef u64 entries(self) except? 0
+    @final
+    cdef int need_possible(self, u64 count, u64 place) except -1
+    @final
     cdef int need_transaction(self) except -1
     @final
     cdef void join_named(self) noexcept

@@ -11,7 +11,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcmp, memcpy
-from pmkv._arguments cimport Batch, Bytes, list_of, need_text, read_bytes, release
+from pmkv._arguments cimport Batch, Bytes, is_number, list_of, need_text, read_bytes, release
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._mapping cimport (
@@ -22,8 +22,8 @@ from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, 
 from pmkv._writeset cimport Txn, txn_abort, txn_begin
 from pmkv._space cimport pins_add, space_commit
 from pmkv._transaction cimport (
-    PUT_ALWAYS, PUT_EXISTING, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete,
-    transaction_delete_all, transaction_find, transaction_put, transaction_put_all,
+    PUT_ALWAYS, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete, transaction_delete_all,
+    transaction_find, transaction_put, transaction_put_all,
 )
 from pmkv._treenode cimport tree_word
 
@@ -37,21 +37,11 @@ cdef enum:
     LAG = 12                      # keys between two steps of get_many's pipeline
     RING = 64                     # at least 3 * LAG of them are under way
     TURN = 4096                   # keys after which it lets other threads run
-    DIGITS = 4001                 # of a number that incr() takes, and its sign: int() itself ends at 4,300
-    BITS = 13287                  # of 4,000 digits
+    BITS = 13287                  # of a number of 4,000 digits, which is what incr() takes
     MOST_IN_A_PAGE = 128          # records: two granules each, at least
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 cdef object MISSING = object()
-
-
-cdef bint is_number(const char* text, u64 size) noexcept:
-    """Decimal digits, perhaps after a sign."""
-    cdef u64 i, first = 1 if size and (text[0] == b"-" or text[0] == b"+") else 0
-    for i in range(first, size):
-        if not b"0" <= text[i] <= b"9":
-            return False
-    return first < size <= DIGITS
 
 
 @final
@@ -230,23 +220,34 @@ cdef class Table:
         cdef Record r
         return self.look_up(key, &r) == PMKV_OK
 
-    def __len__(self):
-        cdef u64 word
+    @final
+    cdef u64 entries(self) except? 0:
+        """How many keys there are."""
+        cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word
         self.need_table()
         if self.t != NULL:
             self.need_transaction()
-        word = tree_word(self.pool, self.t, self.namespace + NAMESPACE_ENTRY_COUNT)
+        word = tree_word(self.pool, self.t, place)
         if not pmkv_is_sealed(word):
-            self.e.damaged(PMKV_CHECK_SEAL, self.namespace + NAMESPACE_ENTRY_COUNT)
-        if word & SEAL_MASK > self.pool.file_pages * MOST_IN_A_PAGE:
-            self.e.damaged(PMKV_CHECK_SEAL, self.namespace + NAMESPACE_ENTRY_COUNT)
+            self.e.damaged(PMKV_CHECK_SEAL, place)
+        self.need_possible(word & SEAL_MASK, place)
         return word & SEAL_MASK
+
+    @final
+    cdef int need_possible(self, u64 count, u64 place) except -1:
+        """A count of keys that the pool has no room for is not believed: list() would reserve memory for it."""
+        if count > self.pool.file_pages * MOST_IN_A_PAGE:
+            self.e.damaged(PMKV_CHECK_SEAL, place)
+        return 0
+
+    def __len__(self):
+        return self.entries()
 
     def _keys_are_str(self):
         return bool(self.keys_are_str)
 
     def __bool__(self):
-        return self.__len__() != 0
+        return self.entries() != 0
 
     def view(self, key):
         """A read-only memoryview of the value where it lies in the pool, without a copy.
@@ -430,13 +431,13 @@ cdef class Table:
             self.begin(not self.may_wait(v.size))
             if self.e.running:
                 with nogil:
-                    status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, mode)
+                    status = transaction_put(&self.e.txn, self.namespace, &item, mode)
             else:
-                status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, mode)
+                status = transaction_put(&self.e.txn, self.namespace, &item, mode)
             status = self.settle(status)
             if status == PMKV_FULL and self.drain_for_room():
                 with nogil:
-                    status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, mode)
+                    status = transaction_put(&self.e.txn, self.namespace, &item, mode)
                 status = self.settle(status)
             self.end(status)
         finally:
@@ -452,7 +453,7 @@ cdef class Table:
         read_bytes(key, &k, True)
         try:
             self.begin(not self.may_wait(0))
-            status = transaction_delete(&self.e.txn, &self.e.pins, self.namespace, k.data, k.size)
+            status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
             status = self.settle(status)
             self.end(status)
         finally:
@@ -510,9 +511,9 @@ cdef class Table:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
                 item.may_change = v.held
                 with nogil:
-                    status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, PUT_ALWAYS)
+                    status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif status == PMKV_OK:
-                status = transaction_delete(&self.e.txn, &self.e.pins, self.namespace, k.data, k.size)
+                status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
             self.end(self.settle(status))
         finally:
             release(&k)
@@ -568,9 +569,9 @@ cdef class Table:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
                 item.may_change = n.held
                 with nogil:
-                    status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, PUT_ALWAYS)
+                    status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif same and status == PMKV_OK:
-                status = transaction_delete(&self.e.txn, &self.e.pins, self.namespace, k.data, k.size)
+                status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
             self.end(self.settle(status))
         finally:
             release(&k)
@@ -620,7 +621,7 @@ cdef class Table:
             item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
             item.may_change = False
             with nogil:
-                status = transaction_put(&self.e.txn, &self.e.pins, self.namespace, &item, PUT_ALWAYS)
+                status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             self.end(self.settle(status))
         finally:
             release(&k)
@@ -665,7 +666,7 @@ cdef class Table:
         if rounds < 0:
             self.abandon()
             raise NotFoundError("popitem(): the store is empty")
-        status = transaction_delete(&self.e.txn, &self.e.pins, self.namespace, r.key, r.key_size)
+        status = transaction_delete(&self.e.txn, self.namespace, r.key, r.key_size)
         self.end(self.settle(status))
         return key, value         # made here: a tuple may set off the collector, and it anything
 
@@ -677,7 +678,7 @@ cdef class Table:
             return
         self.begin(False)
         with nogil:
-            status = transaction_clear(&self.e.txn, &self.e.pins, self.namespace)
+            status = transaction_clear(&self.e.txn, self.namespace)
         status = self.settle(status)
         try:
             self.end(status)
@@ -746,7 +747,7 @@ cdef class Table:
     cdef int put_batch(self, Batch batch) noexcept:
         cdef int status
         with nogil:
-            status = transaction_put_all(&self.e.txn, &self.e.pins, self.namespace, batch.items, batch.count)
+            status = transaction_put_all(&self.e.txn, self.namespace, batch.items, batch.count)
         return self.settle(status)
 
     @final
@@ -760,7 +761,7 @@ cdef class Table:
     cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept:
         cdef int status
         with nogil:
-            status = transaction_delete_all(&self.e.txn, &self.e.pins, self.namespace, batch.items + first, count,
+            status = transaction_delete_all(&self.e.txn, self.namespace, batch.items + first, count,
                                             deleted)
         return self.settle(status)
 

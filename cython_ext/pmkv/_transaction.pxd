@@ -3,7 +3,6 @@ from pmkv._core cimport u64
 from pmkv._mapping cimport Probe
 from pmkv._records cimport Record
 from pmkv._writeset cimport Txn
-from pmkv._space cimport Pins
 
 cdef enum PutMode:
     PUT_ALWAYS, PUT_NEW, PUT_EXISTING
@@ -18,9 +17,9 @@ cdef struct Item:
 
 cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                           Record* r) noexcept nogil
-cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, PutMode mode) noexcept nogil
-cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, u64 key_size) noexcept nogil
-cdef int transaction_put_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count) noexcept nogil
-cdef int transaction_delete_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count,
+cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) noexcept nogil
+cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil
+cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil
+cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count,
                                 u64* deleted) noexcept nogil
-cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil
+cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil

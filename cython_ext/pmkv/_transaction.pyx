@@ -18,7 +18,7 @@ from pmkv._mapping cimport (
 from pmkv._pool cimport corrupted
 from pmkv._records cimport Record, record_parse, record_write
 from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
-from pmkv._space cimport Pins, space_retire
+from pmkv._space cimport space_retire
 
 cdef enum:
     AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
@@ -54,7 +54,7 @@ cdef inline bint is_ordered(Txn* t, u64 namespace) noexcept nogil:
     return not txn_read(t, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
 
 
-cdef int transaction_put(Txn* t, Pins* pins, u64 namespace, const Item* item, PutMode mode) noexcept nogil:
+cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) noexcept nogil:
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
     cdef Probe probe
     cdef Record old
@@ -104,7 +104,7 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe) noexcept 
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
 
-cdef int transaction_delete(Txn* t, Pins* pins, u64 namespace, const char* key, u64 key_size) noexcept nogil:
+cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil:
     """OK, NOT_FOUND, or an error."""
     cdef Probe probe
     cdef Record old
@@ -139,17 +139,17 @@ cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 e
             keytree_prefetch(t.p, t, namespace + NAMESPACE_KEYTREE, items[i].key, items[i].key_size)
 
 
-cdef int transaction_put_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count) noexcept nogil:
+cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil:
     cdef u64 i
     for i in range(count):
         if i % AHEAD == 0:
             fetch_ahead(t, namespace, items, i, min(i + AHEAD, count))
-        if transaction_put(t, pins, namespace, &items[i], PUT_ALWAYS) < 0:
+        if transaction_put(t, namespace, &items[i], PUT_ALWAYS) < 0:
             break
     return t.status
 
 
-cdef int transaction_delete_all(Txn* t, Pins* pins, u64 namespace, const Item* items, u64 count,
+cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count,
                                 u64* deleted) noexcept nogil:
     cdef u64 i
     cdef int status
@@ -157,14 +157,14 @@ cdef int transaction_delete_all(Txn* t, Pins* pins, u64 namespace, const Item* i
     for i in range(count):
         if i % AHEAD == 0:
             fetch_ahead(t, namespace, items, i, min(i + AHEAD, count))
-        status = transaction_delete(t, pins, namespace, items[i].key, items[i].key_size)
+        status = transaction_delete(t, namespace, items[i].key, items[i].key_size)
         if status < 0:
             break
         deleted[0] += status == PMKV_OK
     return t.status
 
 
-cdef int transaction_clear(Txn* t, Pins* pins, u64 namespace) noexcept nogil:
+cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil:
     """Removes every key, in one commit.  The transaction must be empty before."""
     cdef Cursor cursor
     cdef Record r

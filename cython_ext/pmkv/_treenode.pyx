@@ -26,7 +26,7 @@ from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
-from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
+from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push
 
 cdef extern from *:
     u64 __builtin_bswap64(u64) nogil

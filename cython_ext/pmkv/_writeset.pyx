@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, unseal
-from pmkv._writeset cimport FILTER_WORDS, filter_index, may_be_logged, txn_read
+from pmkv._writeset cimport filter_index, may_be_logged, txn_read
 
 cdef enum:
     TABLE_MIN = 256
