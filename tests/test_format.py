@@ -249,6 +249,22 @@ def test_the_reader_finds_namespaces_by_their_names(pool_path: Path) -> None:
     assert reader.dropped == []
 
 
+def test_an_update_of_a_key_does_not_touch_the_ordered_keys(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        db[b"k"] = b"v"
+    reader = Reader(pool_path.read_bytes())
+    offset = {(s, f): at for s, f, at, *_ in _layout.FIELDS}
+    word = 4096 + offset["root", "default_namespace"] + offset["namespace_root", "keytree"]
+    (root,) = struct.unpack_from("<Q", reader.data, word)
+    reader.write((root & (1 << 40) - 1) << 4, bytes(8))  # the only node says that it is empty
+    pool_path.write_bytes(reader.data)
+    with pmkv.open(pool_path) as db:
+        db[b"k"] = b"w"
+        assert db[b"k"] == b"w"
+        with pytest.raises(pmkv.CorruptedError):
+            db[b"new"] = b""
+
+
 def drop_until_the_alarm(path: Path, seconds: float) -> None:
     """Drops a namespace in a process of its own, which the alarm ends."""
     child = os.fork()

@@ -14,6 +14,7 @@ cdef struct Bytes:
 cdef int read_other(object given, Bytes* b, bint is_key) except -1
 cdef int refuse_size(u64 size, bint is_key) except -1
 cdef int need_text(object key) except -1
+cdef int refuse_number(object key, bint missing) except -1
 cdef bint is_number(const char* text, u64 size) noexcept
 cdef list list_of(object keys, str name)
 

@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from pmkv._core cimport MAX_KEY_SIZE, MAX_VALUE_SIZE, u64
 from pmkv._transaction cimport Item
 
-from pmkv._errors import InvalidKeyError, InvalidValueError, KeyTypeError, ValueTypeError
+from pmkv._errors import InvalidKeyError, InvalidValueError, KeyTypeError, NotFoundError, ValueTypeError
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object unicode, Py_ssize_t* size) except NULL
@@ -75,6 +75,13 @@ cdef bint is_number(const char* text, u64 size) noexcept:
         if not b"0" <= text[i] <= b"9":
             return False
     return first < size <= DIGITS
+
+
+cdef int refuse_number(object key, bint missing) except -1:
+    if missing:
+        raise NotFoundError(key)
+    raise InvalidValueError("incr() and decr() need a number as decimal text of up to 4,000 digits, and make one; "
+                            f"that of key {key!r:.60} is not, or would not be")
 
 
 def human(size):

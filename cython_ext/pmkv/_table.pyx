@@ -11,7 +11,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcmp, memcpy
-from pmkv._arguments cimport Batch, Bytes, is_number, list_of, need_text, read_bytes, release
+from pmkv._arguments cimport Batch, Bytes, is_number, list_of, need_text, read_bytes, refuse_number, release
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._mapping cimport (
@@ -60,15 +60,6 @@ cdef class _View:
         if self.e is not None and self.place:
             self.e.unpin(self.place)
             self.e.views -= 1
-
-
-cdef int refuse_number(Table table, object key, bint missing, int status) except -1:
-    if status < 0:
-        table.e.fail(status)
-    if missing:
-        raise NotFoundError(key)
-    raise InvalidValueError("incr() and decr() need a number as decimal text of up to 4,000 digits, and make one; "
-                            f"that of key {key!r:.60} is not, or would not be")
 
 
 cdef Engine NOT_OPENED = Engine()
@@ -617,7 +608,9 @@ cdef class Table:
                 raise
             if missing or not fits or status < 0:
                 self.abandon()
-                refuse_number(self, key, missing, status)
+                if status < 0:
+                    self.e.fail(status)
+                refuse_number(key, missing)
             item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
             item.may_change = False
             with nogil:
