@@ -90,7 +90,7 @@
     F(namespace_root, uint64_t, live_bytes, "sealed: bytes of keys and values") \
     F(namespace_root, uint64_t, options, "sealed: see namespace options")     \
     F(namespace_root, uint64_t, keytree, "sealed: root of the ordered keys, 0: none") \
-    F(namespace_root, uint64_t, versions, "sealed: reserved for snapshots, 0") \
+    F(namespace_root, uint64_t, reserved0, "zero")                            \
     F(namespace_root, uint64_t, id, "sealed: what its records call it; 0 of the default, 65535 of the catalogue") \
     F(namespace_root, uint64_t, last_id, "sealed: of the catalogue, the highest id so far")
 
@@ -109,7 +109,9 @@
     A(root, uint64_t, free_bin, PMKV_FREE_BINS, "sealed: first free run of the bin, page index, 0: none") \
     A(root, uint64_t, block_current, PMKV_BLOCK_CLASSES, "sealed: the block being filled, 0: none") \
     A(root, uint64_t, block_partial, PMKV_BLOCK_CLASSES, "sealed: first block with room again, 0: none") \
-    A(root, uint64_t, reserved2, 304, "zero")
+    F(root, uint64_t, versions, "sealed: tree of superseded records, by key, 0: none") \
+    F(root, uint64_t, deaths, "sealed: tree of the same, by the commit that superseded them") \
+    A(root, uint64_t, reserved2, 302, "zero")
 
 /* ---- redo ring entry header -------------------------------------------------- */
 #define PMKV_ENTRY_FIELDS(F, A)                                                   \
@@ -212,8 +214,7 @@ enum pmkv_page_kind { PMKV_PAGE_KINDS(PMKV_ENUM_KIND_) };
 
 #define PMKV_RECORD_FLAGS(K)                                                   \
     K(EXTENT, 1, "the value lies in an extent; an extent_reference follows the key") \
-    K(VERSION, 2, "reserved: the place of the version before follows the header") \
-    K(EXPIRY, 4, "reserved: a time of expiry follows the header")
+    K(EXPIRY, 2, "reserved: the time when it expires")
 #define PMKV_ENUM_RECORD_(name, value, meaning) PMKV_RECORD_##name = value,
 enum pmkv_record_flag { PMKV_RECORD_FLAGS(PMKV_ENUM_RECORD_) };
 

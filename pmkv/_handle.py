@@ -10,11 +10,10 @@ import contextlib
 import fcntl
 import os
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
-from pmkv import _namespaces, _session, _store
+from pmkv import _namespaces, _session, _snapshot, _store
 from pmkv._arguments import human
-from pmkv._errors import Error
 from pmkv._face import Face
 from pmkv._medium import Medium
 from pmkv._types import Info
@@ -56,6 +55,13 @@ class Transaction(_session.Session, _WithNamespaces):
         return f"<pmkv.Transaction, {'ended' if self.closed else 'open'}>"
 
 
+class Snapshot(_snapshot.Past, _WithNamespaces):
+    """The store at one moment; a mapping that only reads. Made by `Store.snapshot()`."""
+
+    def __repr__(self) -> str:
+        return f"<pmkv.Snapshot, {'closed' if self.closed else 'open'}>"
+
+
 class Store(_store.Core, _WithNamespaces):
     """A pool of keys and values that is open in this process. Made by `pmkv.open`."""
 
@@ -88,14 +94,24 @@ class Store(_store.Core, _WithNamespaces):
             f"{human(self.stat()['live_bytes'])}, {self._medium.persistence}>"
         )
 
-    def begin(self, *, write: Literal[True]) -> Transaction:
-        """A transaction: changes of any number of keys that happen together, or not at all.
+    @overload
+    def begin(self, *, write: Literal[True]) -> Transaction: ...
+    @overload
+    def begin(self, *, write: Literal[False] = False) -> Snapshot: ...
+    def begin(self, *, write: bool = False) -> Transaction | Snapshot:
+        """With write=True changes of any number of keys that happen together, or not at all.
 
-        The pool's one writer until it ends: writes of other threads wait for it.
+        Such a transaction is the pool's one writer until it ends: writes of other threads wait
+        for it. With write=False it only reads: a snapshot.
         """
-        if write is not True:
-            raise Error("begin() makes transactions that write: begin(write=True)")
-        return Transaction(self)
+        return Transaction(self) if write else Snapshot(self)
+
+    def snapshot(self) -> Snapshot:
+        """The store as it is now, to be read for as long as wanted, whatever is written meanwhile.
+
+        It keeps what it sees and others overwrite or delete, and nothing else, until it is closed.
+        """
+        return Snapshot(self)
 
     def drop(self, name: str) -> None:
         """Deletes a namespace with all of its keys, and gives the space back in bounded steps.

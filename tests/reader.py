@@ -488,6 +488,27 @@ class Reader:
         assert page == 0
         return values
 
+    def versions(self) -> dict[tuple[int, bytes, int], bytes]:
+        """Values that readers of earlier moments saw, by namespace, key and the next commit."""
+        tops = [self.sealed(Page + at) << 4 for at in (1664, 1672)]
+        keys, deaths = (self.ordered_keys(top) if top else [] for top in tops)
+        found, expected = {}, set()
+        for whole in keys:
+            namespace_id, (died, born) = (
+                int.from_bytes(whole[:2]),
+                struct.unpack(">QQ", whole[-21:-5]),
+            )
+            place = int.from_bytes(whole[-5:]) << 4
+            key, value = self.record(place, namespace_id)
+            escaped, hashed = key.replace(b"\0", b"\0\xff") + b"\0\1", hash64(*self.seed, key)
+            by_hash = whole[2:-21] == hashed.to_bytes(8) + escaped
+            assert by_hash or whole[2:-21] == escaped
+            assert self.read(place + 8, 8) == born.to_bytes(8, "little") and born < died
+            expected.add(whole[-21:-13] + whole[-5:] + bytes([by_hash]))
+            found[namespace_id, key, died] = value
+        assert len(found) == len(deaths) and expected == set(deaths)
+        return found
+
     def everything(self) -> dict[bytes, bytes]:
         """The pairs of the default namespace; all space of the pool is accounted for."""
         for at in range(0, Page, 8):
@@ -495,5 +516,6 @@ class Reader:
         pairs = self.namespace(Page + 192)
         self.read_namespaces()
         self.limbo()
+        self.versions()
         self.check_bins(self.check_runs())
         return pairs

@@ -29,20 +29,23 @@ MODULES = [
     ["_records"],  # L3
     ["_mapping", "_treenode"],
     ["_keytree"],
-    ["_space"],  # L4
+    ["_versions"],  # L4
+    ["_space"],
     ["_transaction"],
     ["_recovery", "_check", "_catalogue"],  # L5
     ["_arguments", "_oracle", "_pending"],  # L6, and the instruments beside it
     ["_simulator"],
     ["_engine"],
-    ["_table"],
-    ["_scan", "_session", "_store"],
+    ["_reading"],
+    ["_table", "_unordered"],
+    ["_scan", "_session", "_snapshot", "_store"],
     ["_namespaces"],
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
-    ["_arguments", "_engine", "_table"],
-    ["_scan", "_session", "_store"],
+    ["_arguments", "_engine", "_reading"],
+    ["_table", "_unordered"],
+    ["_scan", "_session", "_snapshot", "_store"],
     ["_namespaces"],
     ["_medium"],
     ["_face"],
@@ -50,20 +53,19 @@ PACKAGE = [
     ["_open"],
     ["__init__"],
 ]
-SEEN_BY_PYTHON = {
-    "_layout",
-    "_simulator",
-    "_oracle",
-    "_pending",
+UPPER = {
     "_arguments",
     "_engine",
+    "_reading",
     "_table",
+    "_unordered",
     "_scan",
     "_session",
-    "_namespaces",
+    "_snapshot",
     "_store",
+    "_namespaces",
 }
-UPPER = {"_arguments", "_engine", "_table", "_scan", "_session", "_store", "_namespaces"}
+SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_oracle", "_pending"}
 
 # Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
 WRITERS = {"persist.h", "pmkv/_simulator.pyx"}

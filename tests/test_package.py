@@ -31,7 +31,18 @@ ERRORS = {
     "MediaError": OSError,
     "CodecError": pmkv.Error,
 }
-PUBLIC = {*ERRORS, "Info", "Memory", "Namespace", "Stat", "Store", "Transaction", "error", "open"}
+PUBLIC = {
+    *ERRORS,
+    "Info",
+    "Memory",
+    "Namespace",
+    "Snapshot",
+    "Stat",
+    "Store",
+    "Transaction",
+    "error",
+    "open",
+}
 METHODS = {
     *("add", "begin", "check", "clear", "close", "compare_and_set", "cursor", "decr", "delete"),
     *("delete_many", "drop", "flush", "get", "get_many", "incr", "info", "items", "key_at", "keys"),
@@ -46,6 +57,7 @@ METHODS = {
         "replace",
         "sample",
         "setdefault",
+        "snapshot",
         "stat",
     ),
     *("sync", "update", "values", "view"),

@@ -26,7 +26,6 @@ FILES = sorted(
 LINES = 700
 LONG_FILES = {
     "cython_ext/pmkv/_simulator.pyx": 760,
-    "cython_ext/pmkv/_table.pyx": 782,
     "tests/test_errors.py": 714,
 }
 COLUMNS = 120

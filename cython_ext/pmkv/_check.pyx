@@ -1,7 +1,7 @@
 """_check.pyx (L5): the whole pool, read and accounted for.
 
 Every page below the frontier is what its descriptor says; every granule whose bit is set is
-reached from a mapping, from ordered keys, from the catalogue or from limbo exactly once, and no
+reached from a mapping, from ordered keys, from the catalogue, from versions or from limbo exactly once, and no
 other is; lists, bins and counts agree with what was seen; every record's checksum fits and its key
 leads back to it.
 
@@ -18,6 +18,7 @@ from pmkv._records cimport Record, record_body_is_whole, record_parse, record_va
 from pmkv._treenode cimport (
     TREE_LEVELS, Node, Parts, Piece, node_piece, node_read, parts_compare, parts_copy, parts_size,
 )
+from pmkv._versions cimport version_is_sound
 
 cdef extern from *:
     """
@@ -45,6 +46,7 @@ cdef extern from *:
         P(TREE_ORDER, "the ordered keys are not in order")                         \\
         P(TREE_COUNT, "a count of ordered keys is wrong")                          \\
         P(TREE_KEYS, "ordered keys and mapping disagree")                          \\
+        P(VERSIONS, "the trees of superseded records disagree with each other or with a record") \\
         P(CATALOGUE, "the catalogue refers to something that is not a namespace")  \\
         P(SUPERBLOCK, "a copy of the superblock is damaged; opening for writing repairs it")
     #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
@@ -58,7 +60,7 @@ cdef extern from *:
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
         PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
         PROBLEM_TREE, PROBLEM_TREE_ORDER, PROBLEM_TREE_COUNT, PROBLEM_TREE_KEYS
-        PROBLEM_CATALOGUE
+        PROBLEM_VERSIONS, PROBLEM_CATALOGUE
     const char* const problem_texts[]
 
 cdef struct Walk:
@@ -70,8 +72,9 @@ cdef struct Walk:
     u64 free_runs
     u64 listed_blocks
     bint verify_values
-    # of the ordered keys that are walked
-    u64 mapping               # where their namespace's mapping hangs
+    # of the tree that is walked
+    u64 tree                  # where it hangs
+    u64 mapping               # of ordered keys: where their namespace's mapping hangs
     Parts last                # the key before
     Parts separator           # what the next key must not be below
     bint begun
@@ -330,14 +333,32 @@ cdef void check_reference(Walk* w, u64 root_place, u64 place, int level) noexcep
 
 
 cdef void check_ordered_key(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
-    """It comes after the one before, not before the last separator, and the mapping has it."""
-    cdef u64 size = parts_size(&piece.key)
-    cdef char* whole = <char*>malloc(size + 1)
-    cdef Record r
+    """It comes after the one before, not before the last separator, and is what the tree says it is."""
     if w.begun and (parts_compare(&w.last, &piece.key) >= 0 or parts_compare(&w.separator, &piece.key) > 0):
         note(w, PROBLEM_TREE_ORDER, n.place)
     w.last = piece.key
     w.begun = True
+    if w.tree == ROOT_VERSIONS:
+        check_version(w, n, piece)
+    elif w.tree != ROOT_DEATHS:
+        check_mapped(w, n, piece)
+
+
+cdef void check_version(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
+    """Its record is there, and its death in the other tree."""
+    cdef Record r
+    cdef u64 place = 0
+    if not version_is_sound(w.p, &piece.key, &place):
+        note(w, PROBLEM_VERSIONS, n.place)
+    elif reach_record(w, place, &r):
+        w.report.versions += 1
+
+
+cdef void check_mapped(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
+    """The mapping has it."""
+    cdef u64 size = parts_size(&piece.key)
+    cdef char* whole = <char*>malloc(size + 1)
+    cdef Record r
     if whole == NULL:
         return
     parts_copy(&piece.key, 0, whole)
@@ -382,21 +403,33 @@ cdef u64 check_tree(Walk* w, u64 place, int level) noexcept nogil:
     return total
 
 
-cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
-    cdef u64 root = sealed(w, namespace + NAMESPACE_KEYTREE) << GRANULE_SHIFT
-    cdef bint wanted = not sealed(w, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
-    w.mapping = namespace + NAMESPACE_MAPPING
+cdef u64 check_whole_tree(Walk* w, u64 root_place) noexcept nogil:
+    """How many keys the tree has that hangs there."""
+    cdef u64 root = sealed(w, root_place) << GRANULE_SHIFT
+    w.tree = root_place
     w.begun = False
     memset(&w.separator, 0, sizeof(Parts))
-    if (check_tree(w, root, -1) if root else 0) != (entries if wanted else 0):
+    return check_tree(w, root, -1) if root else 0
+
+
+cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
+    cdef bint wanted = not sealed(w, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
+    w.mapping = namespace + NAMESPACE_MAPPING
+    if check_whole_tree(w, namespace + NAMESPACE_KEYTREE) != (entries if wanted else 0):
         note(w, PROBLEM_TREE_KEYS, namespace + NAMESPACE_KEYTREE)
+
+
+cdef void check_versions(Walk* w) noexcept nogil:
+    """What is kept for readers of earlier moments; each version has a death, and there are no more."""
+    cdef u64 versions = check_whole_tree(w, ROOT_VERSIONS)
+    if check_whole_tree(w, ROOT_DEATHS) != versions:
+        note(w, PROBLEM_VERSIONS, ROOT_DEATHS)
 
 
 cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
     cdef u64 entries = w.report.entries, live_bytes = w.report.live_bytes
     sealed(w, namespace + NAMESPACE_ID)
     sealed(w, namespace + NAMESPACE_LAST_ID)
-    sealed(w, namespace + NAMESPACE_VERSIONS)
     check_reference(w, namespace + NAMESPACE_MAPPING, namespace + NAMESPACE_MAPPING, 0)
     check_keytree(w, namespace, w.report.entries - entries)
     if sealed(w, namespace + NAMESPACE_ENTRY_COUNT) != w.report.entries - entries:
@@ -506,6 +539,7 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
     check_namespace(&w, ROOT_CATALOGUE)
     check_namespace(&w, ROOT_DEFAULT_NAMESPACE)
     check_catalogue(&w)
+    check_versions(&w)
     check_limbo(&w)
     compare(&w)
     free(w.units)

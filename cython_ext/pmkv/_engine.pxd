@@ -5,6 +5,12 @@ from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn
 from pmkv._space cimport Pins
 
+cdef class Moment:
+    cdef Engine e
+    cdef u64 at                   # the number that the next commit was to have; 0: it has ended
+
+    cdef void end(self) noexcept
+
 cdef class Engine:
     cdef Pool pool
     cdef Txn txn
@@ -21,6 +27,7 @@ cdef class Engine:
     cdef u64 views
     cdef u64 replayed
     cdef list dropped             # places to unpin when the step is done
+    cdef list ended               # moments to close then
     cdef void* first_named        # tables of namespaces with names, in a list: a drop makes them useless
     cdef bint finishing           # some thread takes away what dropped namespaces have left
     cdef str unusable_because
@@ -38,6 +45,9 @@ cdef class Engine:
     cdef void stop_running(self) noexcept
     cdef int wait_for_writer(self) except -1
     cdef void unpin(self, u64 place) noexcept
+    cdef Moment now(self)
+    cdef void end_moment(self, u64 at) noexcept
+    cdef void collect_unless_busy(self) noexcept
     cdef bint drain(self) noexcept
     cdef int set_limits(self, u64 max_size) except -1
     cdef u64 root(self, u64 place) noexcept

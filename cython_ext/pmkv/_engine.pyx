@@ -11,10 +11,10 @@ Threads
      cannot begin before the reader is done.
   3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
      change during a step that may run without the GIL: a view waits for it first, and what is
-     dropped meanwhile is dropped when it is done.
+     dropped meanwhile is dropped when it is done.  The same holds for moments.
   4. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
-from cython cimport final
+from cython cimport final, no_gc_clear
 from cpython.pythread cimport (
     NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
     PyThread_get_thread_ident, PyThread_release_lock,
@@ -27,7 +27,8 @@ from pmkv._pool cimport (
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
-from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
+from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit
+from pmkv._versions cimport is_garbage_due, moments_close, moments_open
 
 import os
 
@@ -51,6 +52,21 @@ cdef enum:
     LEAST_PAGES = 64
 
 
+@final
+@no_gc_clear                      # its end needs the engine, also in a cycle that the collector takes apart
+cdef class Moment:
+    """A moment that someone reads at: the versions that it sees are kept until it ends."""
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        cdef u64 at = self.at
+        self.at = 0
+        if at:
+            self.e.end_moment(at)
+
+
 cdef class Engine:
 
     def __cinit__(self):
@@ -59,7 +75,7 @@ cdef class Engine:
         memset(&self.pins, 0, sizeof(Pins))
         self.pool.m.fd = -1
         self.unusable_because = "not opened"
-        self.dropped = []
+        self.dropped, self.ended = [], []
         self.lock = PyThread_allocate_lock()
         self.turn = PyThread_allocate_lock()
         if self.lock == NULL or self.turn == NULL:
@@ -143,6 +159,8 @@ cdef class Engine:
         if status != PMKV_OK:
             self.fail(status)
         self.pins.ripe = pmkv_load(&self.pool.m, ROOT_LIMBO_COUNT) & SEAL_MASK
+        if pmkv_load(&self.pool.m, ROOT_DEATHS):   # nobody sees what another process kept
+            self.pins.moments.garbage_to = self.pool.head + 1
         self.usable = True
         self.unusable_because = None
 
@@ -267,6 +285,8 @@ cdef class Engine:
         self.running = False
         while self.dropped:
             pins_drop(&self.pins, self.dropped.pop())
+        while self.ended:
+            moments_close(&self.pins.moments, self.ended.pop(), self.pool.head)
         PyThread_release_lock(self.turn)
 
     @final
@@ -295,19 +315,58 @@ cdef class Engine:
         return file_size_for(&self.pool, self.pool.file_pages)
 
     @final
+    cdef Moment now(self):
+        """The moment, which is open until it is ended or forgotten."""
+        cdef Moment moment = Moment.__new__(Moment)   # first: it may set off the collector, and that anything
+        if self.running:
+            self.wait_for_writer()
+        if moments_open(&self.pins.moments, self.pool.head) != PMKV_OK:
+            raise MemoryError
+        moment.e, moment.at = self, self.pool.head
+        return moment
+
+    @final
+    cdef void end_moment(self, u64 at) noexcept:
+        if self.running:
+            self.ended.append(at)
+        else:
+            moments_close(&self.pins.moments, at, self.pool.head)
+
+    @final
     cdef bint drain(self) noexcept:
-        """Frees what was retired while views showed it and none does now; False if that is nothing.
+        """Frees what was kept for readers that have ended; False if that is nothing.
 
         For a writer that holds the lock and whose transaction is empty.
         """
-        cdef bint ripe = self.pins.ripe != 0 and self.txn.status == PMKV_OK
-        if ripe:
+        cdef bint due = self.txn.status == PMKV_OK and (self.pins.ripe != 0 or is_garbage_due(&self.pins.moments))
+        cdef int status = PMKV_OK
+        if due:
             self.pins.drain_all = True
             with nogil:
-                ripe = space_commit(&self.txn, &self.pins) == PMKV_OK
+                while status == PMKV_OK and is_garbage_due(&self.pins.moments):
+                    status = space_collect(&self.txn, &self.pins)
+                    txn_begin(&self.txn)
+                if status == PMKV_OK:
+                    status = space_commit(&self.txn, &self.pins)
             self.pins.drain_all = False
             txn_begin(&self.txn)
-        return ripe
+        return due and status == PMKV_OK
+
+    @final
+    cdef void collect_unless_busy(self) noexcept:
+        """Gives back at once what a reader kept that has just ended, if nobody writes."""
+        if not (self.usable and self.pool.writable and is_garbage_due(&self.pins.moments)):
+            return
+        if self.locked or self.running or not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            return
+        self.locked = True
+        self.writer_thread = PyThread_get_thread_ident()
+        self.start_running()
+        txn_begin(&self.txn)
+        self.drain()
+        txn_abort(&self.txn)
+        self.stop_running()
+        self.give_lock()
 
     # -- closing --
 

@@ -48,6 +48,10 @@ cdef inline u64 record_commit(const Record* r) noexcept nogil:
     """The number of the commit that wrote it."""
     return (<const pmkv_record*>(r.key - RECORD_HEADER)).commit
 
+cdef inline u64 record_namespace(const Record* r) noexcept nogil:
+    """The id of its namespace."""
+    return (<const pmkv_record*>(r.key - RECORD_HEADER)).namespace_id
+
 cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
     cdef const pmkv_record* header = <const pmkv_record*>(r.key - RECORD_HEADER)
     if r.body_size > CRC_SHORT:

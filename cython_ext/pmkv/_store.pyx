@@ -7,10 +7,11 @@ from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._pool cimport Pool, section_bytes
-from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort
 from pmkv._space cimport Pins
-from pmkv._table cimport Table, VerifyMode
+from pmkv._reading cimport VerifyMode
+from pmkv._redo cimport redo_checkpoint
+from pmkv._table cimport Table
 
 
 DOMAINS = ("process", "byte", "cacheline", "page")

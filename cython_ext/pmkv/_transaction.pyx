@@ -17,7 +17,7 @@ from pmkv._mapping cimport (
 )
 from pmkv._pool cimport corrupted
 from pmkv._records cimport Record, record_parse, record_write
-from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
+from pmkv._writeset cimport Txn, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed
 from pmkv._space cimport space_retire
 
 cdef enum:
@@ -33,6 +33,17 @@ cdef int count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
     if value + plus < minus:
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
     return txn_log_sealed(t, place, value + plus - minus)
+
+
+cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
+    if txn_has(t, namespace + NAMESPACE_ENTRY_COUNT):
+        return t.status
+    return txn_push(t, &t.counted, &t.counted_count, &t.counted_capacity, namespace)
+
+
+cdef inline int count_entries(Txn* t, u64 namespace, u64 plus, u64 minus) noexcept nogil:
+    note_counted(t, namespace)
+    return count(t, namespace + NAMESPACE_ENTRY_COUNT, plus, minus)
 
 
 cdef inline u64 size_of(const Record* r) noexcept nogil:
@@ -85,7 +96,7 @@ cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, con
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_replace(t, probe, place)
-    space_retire(t, old)
+    space_retire(t, old, not is_ordered(t, namespace))
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
 
 
@@ -100,7 +111,7 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe) noexcept 
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if ordered:
         keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
-    count(t, namespace + NAMESPACE_ENTRY_COUNT, 1, 0)
+    count_entries(t, namespace, 1, 0)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
 
@@ -108,17 +119,19 @@ cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size
     """OK, NOT_FOUND, or an error."""
     cdef Probe probe
     cdef Record old
+    cdef bint ordered
     cdef int status
     if t.status != PMKV_OK:
         return t.status
     status = transaction_find(t, namespace, key, key_size, &probe, &old)
     if status != PMKV_OK:
         return status
+    ordered = is_ordered(t, namespace)
     mapping_remove(t, &probe)
-    if is_ordered(t, namespace):
+    if ordered:
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
-    space_retire(t, &old)
-    count(t, namespace + NAMESPACE_ENTRY_COUNT, 0, 1)
+    space_retire(t, &old, not ordered)
+    count_entries(t, namespace, 0, 1)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
 
 
@@ -184,8 +197,9 @@ cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil:
                 status = record_parse(t.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
                 if status != PMKV_OK:
                     return txn_fail(t, status)
-                space_retire(t, &r)
+                space_retire(t, &r, not is_ordered(t, namespace))
     mapping_free_all(t, namespace + NAMESPACE_MAPPING)
     keytree_free_all(t, namespace + NAMESPACE_KEYTREE)
+    note_counted(t, namespace)
     txn_log_sealed(t, namespace + NAMESPACE_ENTRY_COUNT, 0)
     return txn_log_sealed(t, namespace + NAMESPACE_LIVE_BYTES, 0)

@@ -39,6 +39,9 @@ cdef struct Txn:
     u64* freed
     size_t freed_count
     size_t freed_capacity
+    u64* counted             # roots of namespaces whose number of keys it changes
+    size_t counted_count
+    size_t counted_capacity
     unsigned char* entry     # where the entry is put together
     size_t entry_capacity
 
