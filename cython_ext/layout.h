@@ -111,7 +111,8 @@
     A(root, uint64_t, block_partial, PMKV_BLOCK_CLASSES, "sealed: first block with room again, 0: none") \
     F(root, uint64_t, versions, "sealed: tree of superseded records, by key, 0: none") \
     F(root, uint64_t, deaths, "sealed: tree of the same, by the commit that superseded them") \
-    A(root, uint64_t, reserved2, 302, "zero")
+    F(root, uint64_t, expiry, "sealed: tree of records that expire, by time, 0: none") \
+    A(root, uint64_t, reserved2, 301, "zero")
 
 /* ---- redo ring entry header -------------------------------------------------- */
 #define PMKV_ENTRY_FIELDS(F, A)                                                   \
@@ -125,7 +126,7 @@
 
 /* ---- record -------------------------------------------------------------------- */
 #define PMKV_RECORD_FIELDS(F, A)                                                  \
-    F(record, uint32_t, crc, "CRC32C of header after this field, extension, key, and value or extent reference") \
+    F(record, uint32_t, crc, "CRC32C of header after this field, key, and value or extent reference") \
     F(record, uint8_t, flags, "see record flags")                             \
     F(record, uint8_t, codec, "number of the codec of the value, 0: plain")   \
     F(record, uint16_t, namespace_id, "namespace it belongs to, 0: the default") \
@@ -214,7 +215,7 @@ enum pmkv_page_kind { PMKV_PAGE_KINDS(PMKV_ENUM_KIND_) };
 
 #define PMKV_RECORD_FLAGS(K)                                                   \
     K(EXTENT, 1, "the value lies in an extent; an extent_reference follows the key") \
-    K(EXPIRY, 2, "reserved: the time when it expires")
+    K(EXPIRY, 2, "its last 8 bytes are a sealed word: when it expires, microseconds since 1970, UTC; 0: never")
 #define PMKV_ENUM_RECORD_(name, value, meaning) PMKV_RECORD_##name = value,
 enum pmkv_record_flag { PMKV_RECORD_FLAGS(PMKV_ENUM_RECORD_) };
 

@@ -29,10 +29,11 @@ MODULES = [
     ["_records"],  # L3
     ["_mapping", "_treenode"],
     ["_keytree"],
-    ["_versions"],  # L4
+    ["_versions", "_expiry"],  # L4
     ["_space"],
     ["_transaction"],
-    ["_recovery", "_check", "_catalogue"],  # L5
+    ["_recovery", "_catalogue"],  # L5
+    ["_check", "_sweep"],
     ["_arguments", "_oracle", "_pending"],  # L6, and the instruments beside it
     ["_simulator"],
     ["_engine"],

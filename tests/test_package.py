@@ -60,7 +60,7 @@ METHODS = {
         "snapshot",
         "stat",
     ),
-    *("sync", "update", "values", "view"),
+    *("sync", "touch", "ttl", "update", "values", "view", "expire"),
 }
 ATTRIBUTES = {"closed", "path"}
 

@@ -10,7 +10,9 @@ Memory: 33 bytes a page while it runs.  Changes nothing.
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_shift
+from pmkv._catalogue cimport catalogue_by_id, is_id_name
 from pmkv._core cimport *
+from pmkv._expiry cimport expiry_is_sound
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._pages cimport bin_of, descriptor_is_whole
 from pmkv._pool cimport Pool, descriptor_place, page_place, place_page, pool_damaged_copies
@@ -47,6 +49,7 @@ cdef extern from *:
         P(TREE_COUNT, "a count of ordered keys is wrong")                          \\
         P(TREE_KEYS, "ordered keys and mapping disagree")                          \\
         P(VERSIONS, "the trees of superseded records disagree with each other or with a record") \\
+        P(EXPIRY, "the tree of what expires and a record disagree")                \\
         P(CATALOGUE, "the catalogue refers to something that is not a namespace")  \\
         P(SUPERBLOCK, "a copy of the superblock is damaged; opening for writing repairs it")
     #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
@@ -60,7 +63,7 @@ cdef extern from *:
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
         PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
         PROBLEM_TREE, PROBLEM_TREE_ORDER, PROBLEM_TREE_COUNT, PROBLEM_TREE_KEYS
-        PROBLEM_VERSIONS, PROBLEM_CATALOGUE
+        PROBLEM_VERSIONS, PROBLEM_EXPIRY, PROBLEM_CATALOGUE
     const char* const problem_texts[]
 
 cdef struct Walk:
@@ -283,12 +286,17 @@ cdef bint reach_record(Walk* w, u64 place, Record* r) noexcept nogil:
             note(w, PROBLEM_DOUBLE, r.extent_place)
         if w.verify_values and not record_value_is_whole(w.p, r):
             note(w, PROBLEM_VALUE, r.extent_place)
-    if r.body_size > PAGE_SIZE:
-        if not reach_run(w, place, r.body_size, PMKV_PAGE_EXTENT):
+    if r.room > PAGE_SIZE:
+        if not reach_run(w, place, r.room, PMKV_PAGE_EXTENT):
             note(w, PROBLEM_NOT_ALLOCATED, place)
-    elif not reach_units(w, place, r.body_size, PMKV_PAGE_RECORDS):
+    elif not reach_units(w, place, r.room, PMKV_PAGE_RECORDS):
         note(w, PROBLEM_NOT_ALLOCATED, place)
     return True
+
+
+cdef void check_time(Walk* w, const Record* r) noexcept nogil:
+    """Counts what is to be found in the tree of what expires."""
+    w.report.expiring += sealed(w, r.expiry_place) != 0
 
 
 cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
@@ -304,6 +312,8 @@ cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
             continue
         w.report.entries += 1
         w.report.live_bytes += r.key_size + r.value_size
+        if r.expiry_place:
+            check_time(w, &r)
         status = mapping_get(w.p, root_place, r.key, r.key_size, &again)
         if status != PMKV_OK or again.place != r.place:
             note(w, PROBLEM_LOST, r.place)
@@ -340,6 +350,9 @@ cdef void check_ordered_key(Walk* w, const Node* n, const Piece* piece) noexcept
     w.begun = True
     if w.tree == ROOT_VERSIONS:
         check_version(w, n, piece)
+    elif w.tree == ROOT_EXPIRY:
+        if not expiry_is_sound(w.p, &piece.key):
+            note(w, PROBLEM_EXPIRY, n.place)
     elif w.tree != ROOT_DEATHS:
         check_mapped(w, n, piece)
 
@@ -419,6 +432,12 @@ cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
         note(w, PROBLEM_TREE_KEYS, namespace + NAMESPACE_KEYTREE)
 
 
+cdef void check_expiry(Walk* w) noexcept nogil:
+    """As many keys, each as its record says, as there are records in mappings that expire."""
+    if check_whole_tree(w, ROOT_EXPIRY) != w.report.expiring:
+        note(w, PROBLEM_EXPIRY, ROOT_EXPIRY)
+
+
 cdef void check_versions(Walk* w) noexcept nogil:
     """What is kept for readers of earlier moments; each version has a death, and there are no more."""
     cdef u64 versions = check_whole_tree(w, ROOT_VERSIONS)
@@ -438,12 +457,20 @@ cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
         note(w, PROBLEM_LIVE_BYTES, namespace + NAMESPACE_LIVE_BYTES)
 
 
+cdef void check_number(Walk* w, const Record* r, u64 namespace) noexcept nogil:
+    """The catalogue has the number of a namespace, too, and it leads there."""
+    cdef u64 found = 0
+    if (catalogue_by_id(w.p, NULL, sealed(w, namespace + NAMESPACE_ID), &found) != PMKV_OK
+            or found != namespace):
+        note(w, PROBLEM_CATALOGUE, r.place)
+
+
 cdef void check_catalogue(Walk* w) noexcept nogil:
-    """The namespaces that have names."""
+    """The namespaces that have names; as many numbers as names."""
     cdef Cursor cursor
     cdef Record r
     cdef u64 slots[LEAF_SLOTS]
-    cdef u64 leaf, namespace
+    cdef u64 leaf, namespace, names = 0, numbers = 0
     cdef int i
     cursor.prefix, cursor.ended = 0, False
     while mapping_next_leaf(w.p, NULL, ROOT_CATALOGUE + NAMESPACE_MAPPING, &cursor, slots, &leaf) == PMKV_OK and leaf:
@@ -453,11 +480,18 @@ cdef void check_catalogue(Walk* w) noexcept nogil:
             if record_parse(w.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK or r.value_size != 8:
                 note(w, PROBLEM_CATALOGUE, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT)
                 continue
+            if is_id_name(r.key, r.key_size):
+                numbers += 1
+                continue
+            names += 1
             memcpy(&namespace, r.value, 8)
             if reach_units(w, namespace, sizeof(pmkv_namespace_root), PMKV_PAGE_NODES):
+                check_number(w, &r, namespace)
                 check_namespace(w, namespace)
             else:
                 note(w, PROBLEM_CATALOGUE, r.place)
+    if names != numbers:
+        note(w, PROBLEM_CATALOGUE, ROOT_CATALOGUE)
 
 
 cdef void check_limbo(Walk* w) noexcept nogil:
@@ -539,6 +573,7 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
     check_namespace(&w, ROOT_CATALOGUE)
     check_namespace(&w, ROOT_DEFAULT_NAMESPACE)
     check_catalogue(&w)
+    check_expiry(&w)
     check_versions(&w)
     check_limbo(&w)
     compare(&w)

@@ -75,6 +75,7 @@ cdef extern from "layout.h" nogil:
         u64 block_partial[32]
         u64 versions
         u64 deaths
+        u64 expiry
 
     struct pmkv_entry:
         u64 checksum
@@ -156,6 +157,7 @@ cdef extern from "layout.h" nogil:
     const u64 ROOT_BLOCK_PARTIAL "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, block_partial))"
     const u64 ROOT_VERSIONS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, versions))"
     const u64 ROOT_DEATHS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, deaths))"
+    const u64 ROOT_EXPIRY "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, expiry))"
     const u64 NAMESPACE_MAPPING "offsetof(struct pmkv_namespace_root, mapping)"
     const u64 NAMESPACE_ENTRY_COUNT "offsetof(struct pmkv_namespace_root, entry_count)"
     const u64 NAMESPACE_LIVE_BYTES "offsetof(struct pmkv_namespace_root, live_bytes)"

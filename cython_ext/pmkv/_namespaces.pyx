@@ -123,7 +123,7 @@ def drop(Table source not None, name):
     cdef u64 place = find(source, raw)
     if place == 0:
         raise NotFoundError(name)
-    hidden = HIDDEN + place.to_bytes(8, "little")
+    hidden = HIDDEN + source.e.root(place + NAMESPACE_ID).to_bytes(2, "big")
     if hide(source, raw, hidden, place) == PMKV_FULL:   # no room for another name: its keys make some
         table_at(source, place)._delete_in_slices(SLICE)
         if hide(source, raw, hidden, place) == PMKV_FULL:

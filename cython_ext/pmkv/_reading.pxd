@@ -47,6 +47,14 @@ cdef class Reader:
     @final
     cdef bint is_past(self) noexcept
     @final
+    cdef u64 now(self) noexcept
+    @final
+    cdef bint has_expired(self, const Record* r, u64 now) except -1
+    @final
+    cdef u64 expired_keys(self) except? 0
+    @final
+    cdef u64 expired_versions(self) except? 0
+    @final
     cdef u64 entry_word(self) noexcept
     @final
     cdef int need_reader(self) except -1

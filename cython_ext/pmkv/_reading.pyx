@@ -14,15 +14,20 @@ from libc.string cimport memcpy
 from pmkv._arguments cimport Bytes, list_of, read_bytes, release
 from pmkv._core cimport *
 from pmkv._engine cimport Engine, Moment
+from pmkv._expiry cimport Due, anything_expires, clock_now, expiry_compare, expiry_first, expiry_next
+from pmkv._keytree cimport TreeCursor
 from pmkv._mapping cimport (
     Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_prefetch_bucket,
     mapping_prefetch_record,
 )
-from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, record_verify
+from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, record_parse, record_verify
 from pmkv._space cimport pins_add
-from pmkv._transaction cimport transaction_find
+from pmkv._transaction cimport transaction_find_any
 from pmkv._treenode cimport tree_word
-from pmkv._versions cimport moments_entries, version_find
+from pmkv._versions cimport (
+    BEFORE_KEY, Version, moments_entries, version_find, version_free, version_read, version_record, versions_seek,
+    versions_seek_hash,
+)
 from pmkv._writeset cimport Txn
 
 from pmkv._errors import ClosedError, NotFoundError
@@ -201,7 +206,74 @@ cdef class Reader:
         release(&k)
         if status < 0:
             self.e.fail(status)
+        if status == PMKV_OK and r.flags & PMKV_RECORD_EXPIRY and self.has_expired(r, self.now()):
+            return PMKV_NOT_FOUND
         return status
+
+    # -- what has expired --
+
+    @final
+    cdef u64 now(self) noexcept:
+        """By what time a key has expired: for a snapshot, that at which it was taken."""
+        return self.moment.time if self.as_of else clock_now()
+
+    @final
+    cdef bint has_expired(self, const Record* r, u64 now) except -1:
+        cdef bint past
+        cdef int status
+        if not r.flags & PMKV_RECORD_EXPIRY:
+            return False
+        status = expiry_compare(self.pool, self.t, r, now, &past)
+        if status != PMKV_OK:
+            self.e.fail(status)
+        return past
+
+    @final
+    cdef u64 expired_keys(self) except? 0:
+        """How many keys of the mapping have expired, and count though they are not there."""
+        cdef TreeCursor cursor
+        cdef Due due
+        cdef Record r
+        cdef u64 now, found = 0
+        cdef int status
+        if not anything_expires(self.pool, self.t):
+            return 0
+        now = self.now()
+        status = expiry_first(self.pool, self.t, &cursor)
+        while status == PMKV_OK:
+            status = expiry_next(self.pool, self.t, &cursor, &due)
+            if status != PMKV_OK or due.time > now:
+                break
+            if due.namespace_id == self.id and self.as_of:
+                status = record_parse(self.pool, due.place, &r)
+                found += status == PMKV_OK and record_commit(&r) < self.as_of
+            else:
+                found += due.namespace_id == self.id
+        if status < 0:
+            self.e.fail(status)
+        return found
+
+    @final
+    cdef u64 expired_versions(self) except? 0:
+        """The same of what a snapshot sees, of what was taken out of the mapping since."""
+        cdef TreeCursor cursor
+        cdef Version v
+        cdef Record r
+        cdef u64 found = 0
+        cdef int status = (versions_seek(self.pool, self.id, NULL, 0, BEFORE_KEY, &cursor) if self.ordered
+                           else versions_seek_hash(self.pool, self.id, 0, &cursor))
+        v.memory, v.memory_size = NULL, 0
+        try:
+            while status == PMKV_OK:
+                status = version_read(self.pool, self.id, not self.ordered, &cursor, True, &v)
+                if status == PMKV_OK and v.born < self.as_of <= v.died:
+                    status = version_record(self.pool, &v, &r)
+                    found += status == PMKV_OK and self.has_expired(&r, self.moment.time)
+        finally:
+            version_free(&v)
+        if status < 0:
+            self.e.fail(status)
+        return found
 
     @final
     cdef int look_inside(self, const Bytes* k, Record* r) except -100:
@@ -209,7 +281,7 @@ cdef class Reader:
         cdef Probe probe
         cdef int status
         if self.t != NULL:
-            return transaction_find(self.t, self.namespace, k.data, k.size, &probe, r)
+            return transaction_find_any(self.t, self.namespace, k.data, k.size, &probe, r)
         status = mapping_get(self.pool, self.mapping, k.data, k.size, r)
         if status < 0 or (status == PMKV_OK and record_commit(r) < self.as_of):
             return status
@@ -245,20 +317,25 @@ cdef class Reader:
     @final
     cdef u64 entries(self) except? 0:
         """How many keys there are."""
-        cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word
+        cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word, expired = 0
         self.need_table()
         if self.t != NULL:
             self.need_transaction()
         word = self.entry_word()
-        if self.is_past():
-            if self.e.running:
-                self.e.wait_for_writer()
-            if moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
-                return word
+        if (self.as_of or anything_expires(self.pool, self.t)) and self.e.running:
+            self.e.wait_for_writer()
+        if self.is_past() and moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
+            word = pmkv_seal(word)
         if not pmkv_is_sealed(word):
             self.e.damaged(PMKV_CHECK_SEAL, place)
         self.need_possible(word & SEAL_MASK, place)
-        return word & SEAL_MASK
+        if not self.as_of:
+            expired = self.expired_keys()
+        elif self.moment.has_expired:
+            expired = self.expired_keys() + self.expired_versions()
+        if expired > word & SEAL_MASK:
+            self.e.damaged(PMKV_CHECK_TREE, ROOT_EXPIRY)
+        return (word & SEAL_MASK) - expired
 
     @final
     cdef u64 entry_word(self) noexcept:
@@ -370,7 +447,8 @@ cdef class Reader:
                         # A commit came between: what was located may be gone.
                         status = mapping_get(self.pool, self.mapping, keys[at].data, keys[at].size, &r)
                     if status == PMKV_OK:
-                        found[done] = self.value_of(&r)
+                        if not (r.flags & PMKV_RECORD_EXPIRY and self.has_expired(&r, self.now())):
+                            found[done] = self.value_of(&r)
                     elif status < 0:
                         self.e.fail(status)
                     release(&keys[at])

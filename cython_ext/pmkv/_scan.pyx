@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy
 from pmkv._arguments cimport Bytes, read_bytes, release
 from pmkv._core cimport *
 from pmkv._engine cimport Moment
+from pmkv._expiry cimport anything_expires
 from pmkv._keytree cimport (
     TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
@@ -23,7 +24,7 @@ from pmkv._mapping cimport (
 )
 from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, Reader, Shows, pmkv_bytes
 from pmkv._records cimport Record, record_commit
-from pmkv._transaction cimport transaction_find
+from pmkv._transaction cimport transaction_find_any
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
 from pmkv._unordered cimport unordered
 from pmkv._versions cimport (
@@ -142,6 +143,8 @@ cdef class Scan:
     cdef bint versions_ended
     cdef bint over                # it has said that there are no more
     cdef bint past                # something was committed since its moment
+    cdef bint looks               # at records, for their values, or whether they are to be shown
+    cdef u64 now                  # what has expired by then is not shown
     cdef u64 left                 # so many may still be given
     cdef u64 entries              # the word that counts them, when it began
     cdef u64 stamp                # of the tree that the cursor is in
@@ -215,6 +218,7 @@ cdef class Scan:
         self.reach = 2
         self.stamp = self.stamp_now()
         self.past = self.moment is not None and self.stamp != self.moment.at
+        self.looks = self.shows != SHOW_KEYS or self.past or anything_expires(self.table.pool, self.table.t)
         status = self.find_start(key, size)
         if self.past and status >= 0:
             other = self.find_version_start(key, size)
@@ -292,7 +296,7 @@ cdef class Scan:
     cdef int locate(self, Ahead* a) except -1:
         cdef Reader table = self.table
         cdef int status
-        if self.shows == SHOW_KEYS and not self.past:
+        if not self.looks:
             return 0
         status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size), &a.probe)
         if status != PMKV_OK:
@@ -326,14 +330,14 @@ cdef class Scan:
             self.copy_next()
         while self.asked < self.copied and self.asked < self.given + (self.reach + 1) // 2:
             a = &self.ring[self.asked % RING]
-            if a.version == 0 and (self.shows != SHOW_KEYS or self.past):
+            if a.version == 0 and self.looks:
                 mapping_prefetch_record(self.table.pool, &a.probe)
             self.asked += 1
         self.reach = min(self.reach + 1, <u64>(2 * LAG))
         return 0
 
     cdef bint find_record(self, Ahead* a, Record* r) except -1:
-        """The key's record; False if the moment does not see it."""
+        """The key's record; False if the moment does not see it, or it had expired by then."""
         cdef Reader table = self.table
         cdef Version v
         cdef int status
@@ -341,14 +345,16 @@ cdef class Scan:
             v.place, v.key, v.key_size, v.namespace_id, v.born = a.version, a.key, a.size, table.id, a.born
             status = version_record(table.pool, &v, r)
         elif table.t != NULL:
-            status = transaction_find(table.t, table.namespace, a.key, a.size, &a.probe, r)
+            status = transaction_find_any(table.t, table.namespace, a.key, a.size, &a.probe, r)
         else:
             status = mapping_match_prefetched(table.pool, &a.probe, a.key, a.size, r)
         if status == PMKV_NOT_FOUND:
             table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
         if status != PMKV_OK:
             table.e.fail(status)
-        return not self.past or record_commit(r) < self.moment.at
+        if self.past and record_commit(r) >= self.moment.at:
+            return False
+        return not (r.flags & PMKV_RECORD_EXPIRY and table.has_expired(r, self.now))
 
     cdef Ahead* next(self, Record* r) except? NULL:
         """The next key, and its record where one is wanted; NULL at the end."""
@@ -360,7 +366,7 @@ cdef class Scan:
                 return NULL
             a = &self.ring[self.given % RING]
             self.given += 1
-            if (self.shows == SHOW_KEYS and not self.past) or self.find_record(a, r):
+            if not self.looks or self.find_record(a, r):
                 self.left -= 1
                 return a
         return NULL
@@ -398,6 +404,7 @@ cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 mos
         s.moment = table.moment
     elif table.t == NULL:
         s.moment = table.e.now()
+    s.now = table.now() if s.moment is None else s.moment.time
     s.entries = table.entry_word()
     s.restart()
     s.reach = 2 * LAG
@@ -437,6 +444,17 @@ cdef u64 rank(Reader table, bytes key, bint or_equal) except? 0:
     return smaller + exact
 
 
+cdef bint counts_are_good(Reader table) except -1:
+    """Whether the counts in the tree are of what the table shows: of its moment, without anything expired."""
+    if table.is_past() or (table.as_of and table.moment.has_expired):
+        return False
+    if not table.as_of and table.expired_keys():
+        if table.t == NULL:
+            table.e.sweep_unless_busy()
+        return table.expired_keys() == 0
+    return True
+
+
 cdef u64 walk(Reader table, Range bounds) except? 0:
     """The same, one by one: the counts in the tree are of now."""
     cdef Scan s = scan_of(table, SHOW_KEYS, bounds, False, ~<u64>0)
@@ -457,7 +475,7 @@ def count(Reader table not None, *, prefix=None, start=None, stop=None, bint inc
         need_no_order(prefix is not None or start is not None or stop is not None)
         return table.entries()
     r = range_of(prefix, start, stop, include_start, include_stop)
-    if table.is_past():
+    if not counts_are_good(table):
         return walk(table, r)
     above = table.entries() if r.high is None else rank(table, r.high, r.include_high)
     if r.low is not None:
@@ -507,7 +525,7 @@ def key_at(Reader table not None, index):
     position = index if index >= 0 else index + table.entries()
     if not 0 <= position < table.entries():
         raise IndexError(f"key_at({index}): the store has {table.entries()} keys")
-    if table.is_past():
+    if not counts_are_good(table):
         return given_key(table, walk_to(table, position))
     status = keytree_at(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, position, &cursor)
     if status == PMKV_NOT_FOUND:

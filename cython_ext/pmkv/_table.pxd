@@ -14,6 +14,8 @@ cdef class Table(Reader):
     @final
     cdef int begin(self, bint quick) except -1
     @final
+    cdef void start(self) noexcept
+    @final
     cdef int end(self, int status) except -1
     @final
     cdef int abandon(self) except -1
@@ -22,7 +24,7 @@ cdef class Table(Reader):
     @final
     cdef int settle(self, int status) noexcept
     @final
-    cdef int store(self, object key, object value, PutMode mode) except -100
+    cdef int store(self, object key, object value, PutMode mode, u64 expiry) except -100
     @final
     cdef int erase(self, object key) except -100
     @final
@@ -31,5 +33,7 @@ cdef class Table(Reader):
     cdef int put_batch(self, Batch batch) noexcept
     @final
     cdef bint drain_for_room(self) noexcept
+    @final
+    cdef u64 delete_these(self, list wanted, bint expired_too) except? 0
     @final
     cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept

@@ -6,15 +6,19 @@ Threads: see _engine.pyx.
 """
 from cython cimport final, no_gc_clear
 from libc.string cimport memcmp
-from pmkv._arguments cimport Batch, Bytes, is_number, list_of, need_text, read_bytes, refuse_number, release
+from pmkv._arguments cimport (
+    Batch, Bytes, expiry_after, is_number, list_of, need_text, read_bytes, refuse_number, release,
+)
 from pmkv._core cimport *
+from pmkv._expiry cimport anything_expires, clock_now, expiry_of
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, Probe, mapping_next_leaf
 from pmkv._reading cimport Reader
 from pmkv._records cimport Record, record_parse, record_verify
 from pmkv._space cimport space_commit
+from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
     PUT_ALWAYS, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete, transaction_delete_all,
-    transaction_find, transaction_put, transaction_put_all,
+    transaction_find, transaction_put, transaction_put_all, transaction_touch,
 )
 from pmkv._writeset cimport txn_abort, txn_begin
 
@@ -27,6 +31,8 @@ cdef enum:
     SLICE = 64                    # keys of a commit that is sure to fit the ring
     TURN = 4096                   # keys of one commit, where one for all has no room
     BITS = 13287                  # of a number of 4,000 digits, which is what incr() takes
+    SWEEP = 1024                  # expired keys that a write takes away first, in a commit of their own,
+    SWEEP_QUICK = 32              # if it is a quick one
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 cdef object MISSING = object()
@@ -47,6 +53,7 @@ cdef class Table(Reader):
             raise ReadonlyError(f"{self.e.path}: a snapshot only reads; write to the store, or begin(write=True)")
         if self.t != NULL:
             self.need_transaction()
+            self.t.now = clock_now() if anything_expires(self.pool, self.t) else 0
             if not quick:
                 self.e.start_running()
             return 0
@@ -56,8 +63,16 @@ cdef class Table(Reader):
         if self.gone:
             self.end(PMKV_OK)
             self.need_table()
-        txn_begin(&self.e.txn)
+        if self.e.next_expiry:
+            self.e.sweep(SWEEP if self.e.running else SWEEP_QUICK)
+        self.start()
         return 0
+
+    @final
+    cdef inline void start(self) noexcept:
+        """Begins an empty transaction: the first, or another attempt."""
+        txn_begin(&self.e.txn)
+        self.e.txn.now = clock_now() if self.e.next_expiry else 0
 
     @final
     cdef int end(self, int status) except -1:
@@ -98,7 +113,7 @@ cdef class Table(Reader):
         return status
 
     @final
-    cdef int store(self, object key, object value, PutMode mode) except -100:
+    cdef int store(self, object key, object value, PutMode mode, u64 expiry) except -100:
         """OK, EXISTS or NOT_FOUND."""
         cdef Bytes v
         cdef Bytes k
@@ -113,9 +128,10 @@ cdef class Table(Reader):
             release(&k)
             raise
         item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-        item.may_change = v.held
+        item.may_change, item.expiry = v.held, expiry
         try:
             self.begin(not self.may_wait(v.size))
+            self.e.expires(expiry)
             if self.e.running:
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, mode)
@@ -148,19 +164,21 @@ cdef class Table(Reader):
         return status
 
     def __setitem__(self, key, value):
-        self.store(key, value, PUT_ALWAYS)
+        self.store(key, value, PUT_ALWAYS, 0)
 
-    def put(self, key, value, *, bint overwrite=True):
+    def put(self, key, value, *, bint overwrite=True, ttl=None):
         """Stores the pair; durable when it returns (info()["durable"] says against what).
 
-        With overwrite=False an existing key is left alone, and the answer is False.
+        With overwrite=False an existing key is left alone, and the answer is False.  `ttl`: seconds
+        or a timedelta after which the key is gone; None, also of a key that had one: never.
         Raises InvalidKeyError, InvalidValueError, PoolFullError, ReadonlyError, OSError.
         """
-        return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW) == PMKV_OK
+        return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW,
+                          0 if ttl is None else expiry_after(ttl)) == PMKV_OK
 
     def add(self, key, value):
         """Stores the pair if the key is missing; whether it did."""
-        return self.store(key, value, PUT_NEW) == PMKV_OK
+        return self.store(key, value, PUT_NEW, 0) == PMKV_OK
 
     def __delitem__(self, key):
         if self.erase(key) != PMKV_OK:
@@ -196,7 +214,7 @@ cdef class Table(Reader):
                 raise
             if value is not MISSING and status >= 0:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-                item.may_change = v.held
+                item.may_change, item.expiry = v.held, 0
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif status == PMKV_OK:
@@ -254,7 +272,7 @@ cdef class Table(Reader):
                 same = status == PMKV_NOT_FOUND and expected is None
             if same and new is not None:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
-                item.may_change = n.held
+                item.may_change, item.expiry = n.held, 0
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif same and status == PMKV_OK:
@@ -286,8 +304,11 @@ cdef class Table(Reader):
             self.begin(False)
             # The lock is held until the end: errors are made when it has been given back.
             status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
+            item.expiry = 0
             if status == PMKV_OK:
                 status = record_verify(self.pool, &r)
+            if status == PMKV_OK:         # it goes on to expire when it was to
+                status = expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
             fits = status != PMKV_OK or is_number(r.value, r.value_size)
             missing = status == PMKV_NOT_FOUND and number is None
             try:
@@ -320,6 +341,58 @@ cdef class Table(Reader):
         """incr() by -delta."""
         return self.incr(key, -index(delta), default)
 
+    def touch(self, key, ttl):
+        """The key is gone after so many seconds, or a timedelta, from now; None: never.  Whether it is there."""
+        cdef Bytes k
+        cdef int status
+        cdef u64 expiry = expiry_after(ttl)
+        read_bytes(key, &k, True)
+        try:
+            self.begin(False)
+            self.e.expires(expiry)
+            with nogil:
+                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry)
+            status = self.settle(status)
+            self.end(status)
+        finally:
+            release(&k)
+        return status == PMKV_OK
+
+    def ttl(self, key):
+        """Seconds after which the key is gone, or None if it stays.  Raises NotFoundError."""
+        cdef Record r
+        cdef u64 time, now = self.now()
+        cdef int status
+        if self.look_up(key, &r) != PMKV_OK:
+            raise NotFoundError(key)
+        status = expiry_of(self.pool, self.t, &r, &time)
+        if status != PMKV_OK:
+            self.e.fail(status)
+        return (time - now) / 1e6 if time > now else 0.0 if time else None
+
+    def expire(self):
+        """Takes away all keys of the pool that have expired; how many that were.
+
+        Nobody sees them any more, and later writes would take them away, a few each.
+        """
+        cdef u64 swept = 0, next_time, before
+        cdef int status = PMKV_OK
+        if self.t != NULL:
+            self.begin(False)
+            with nogil:
+                status = sweep(self.t, self.t.now, ~<u64>0, &swept, &next_time)
+            self.end(status)
+            return swept
+        before = self.e.swept
+        while True:
+            self.begin(False)             # which may take some away itself
+            status = self.e.sweep(SWEEP)
+            self.abandon()
+            if status < 0:
+                self.e.fail(status)
+            if not self.e.next_expiry or self.e.next_expiry > clock_now():
+                return self.e.swept - before
+
     def popitem(self):
         """Deletes some key; it and its value.  NotFoundError when the store is empty."""
         cdef Cursor cursor
@@ -339,6 +412,8 @@ cdef class Table(Reader):
                     if slots[i] & GRANULE_MASK:
                         if record_parse(self.pool, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK:
                             self.e.fail(PMKV_CORRUPTED)
+                        if self.has_expired(&r, self.e.txn.now):
+                            continue
                         key, value = self.key_of(&r), self.value_of(&r)
                         break
                 else:
@@ -383,7 +458,7 @@ cdef class Table(Reader):
             keys = self.next_keys(&walk, size)
             if not keys:
                 return total
-            total += self.delete_many(keys)
+            total += self.delete_these(keys, True)
 
     @final
     cdef list next_keys(self, Cursor* walk, Py_ssize_t most):
@@ -444,7 +519,10 @@ cdef class Table(Reader):
         if self.t != NULL or not self.e.running:
             return False
         txn_begin(&self.e.txn)
-        return self.e.drain()
+        if not self.e.drain():
+            return False
+        self.start()
+        return True
 
     @final
     cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept:
@@ -459,18 +537,23 @@ cdef class Table(Reader):
 
         Where the pool is so full that the log of a large commit has no room, in several.
         """
-        cdef list wanted = list_of(keys, "delete_many")
+        return self.delete_these(list_of(keys, "delete_many"), False)
+
+    @final
+    cdef u64 delete_these(self, list wanted, bint expired_too) except? 0:
         cdef Batch batch = Batch.__new__(Batch, len(wanted), False)
         cdef u64 deleted = 0, total = 0, first
         cdef int status
         for key in wanted:
             batch.append_key(key)
         self.begin(False)
+        if expired_too:
+            self.e.txn.now = 0
         status = self.delete_batch(batch, 0, batch.count, &total)
         if status == PMKV_FULL and self.t == NULL:
             status, total, first = PMKV_OK, 0, 0
             while first < batch.count and status >= 0:
-                txn_begin(&self.e.txn)
+                self.start()
                 status = self.delete_batch(batch, first, min(<u64>SLICE, batch.count - first), &deleted)
                 total += deleted
                 first += SLICE

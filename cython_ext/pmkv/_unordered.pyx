@@ -30,6 +30,7 @@ cdef class Unordered:
     cdef Reader table
     cdef Moment moment            # None in a transaction
     cdef Shows shows
+    cdef u64 now                  # what has expired by then is not shown
     cdef u64 left                 # so many may still be given
     cdef u64 entries              # the word that counts them, when it began
     cdef u64 first                # of the hashes that are still to come
@@ -127,17 +128,20 @@ cdef class Unordered:
             raise StopIteration
         if self.table.t != NULL and self.entries != self.table.entry_word():
             raise RuntimeError(CHANGED)
-        while self.left and self.given == self.count and not self.ended:
-            self.next_portion()
-        if self.left == 0 or self.given == self.count:
-            self.over = True
-            self.moment = None
-            raise StopIteration
-        self.left -= 1
-        self.given += 1
-        if record_parse(self.table.pool, self.places[self.given - 1], &r) != PMKV_OK:
-            self.table.e.fail(PMKV_CORRUPTED)
-        return self.table.shown(self.shows, &r)
+        while self.left:
+            while self.given == self.count and not self.ended:
+                self.next_portion()
+            if self.given == self.count:
+                break
+            self.given += 1
+            if record_parse(self.table.pool, self.places[self.given - 1], &r) != PMKV_OK:
+                self.table.e.fail(PMKV_CORRUPTED)
+            if not self.table.has_expired(&r, self.now):
+                self.left -= 1
+                return self.table.shown(self.shows, &r)
+        self.over = True
+        self.moment = None
+        raise StopIteration
 
 
 cdef object unordered(Reader table, Shows shows, u64 most):
@@ -147,4 +151,5 @@ cdef object unordered(Reader table, Shows shows, u64 most):
         u.moment = table.moment
     elif table.t == NULL:
         u.moment = table.e.now()
+    u.now = table.now() if u.moment is None else u.moment.time
     return u
