@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from pmkv import _namespaces, _session, _snapshot, _store
 from pmkv._arguments import human
+from pmkv._copy import copy_into
 from pmkv._face import Face
 from pmkv._medium import Medium
 from pmkv._types import Info
@@ -69,9 +71,18 @@ class Store(_store.Core, _WithNamespaces):
     _flag: str = ""
     _medium: Medium
     _options_given: dict[str, Any]
+    _open_other: Callable[..., Store]
 
-    def _adopt(self, fd: int, flag: str, medium: Medium, options: dict[str, Any]) -> None:
+    def _adopt(
+        self,
+        fd: int,
+        flag: str,
+        medium: Medium,
+        options: dict[str, Any],
+        open_other: Callable[..., Store],
+    ) -> None:
         self._fd, self._flag, self._medium, self._options_given = fd, flag, medium, options
+        self._open_other = open_other
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -112,6 +123,21 @@ class Store(_store.Core, _WithNamespaces):
         It keeps what it sees and others overwrite or delete, and nothing else, until it is closed.
         """
         return Snapshot(self)
+
+    def copy(self, path: str | os.PathLike[str], compact: bool = False) -> None:
+        """A new pool at `path` with all that this one holds now, while others go on writing.
+
+        All namespaces with their options and times of expiry, at one moment, packed; with
+        compact=True its file is also cut to what it needs. It has its name only when it is complete
+        and on the medium. Raises PoolExistsError (FileExistsError), PoolFullError.
+        """
+
+        def open_target(path: str) -> Store:
+            keys, ordered = "str" if self._keys_are_str() else "bytes", self._is_ordered()
+            return self._open_other(path, "n", keys=keys, ordered=ordered)
+
+        with self.snapshot() as moment:
+            copy_into(moment, os.path.abspath(os.fsdecode(path)), open_target, lambda _: None)
 
     def drop(self, name: str) -> None:
         """Deletes a namespace with all of its keys, and gives the space back in bounded steps.

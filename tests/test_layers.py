@@ -50,6 +50,7 @@ PACKAGE = [
     ["_namespaces"],
     ["_medium"],
     ["_face"],
+    ["_copy"],
     ["_handle"],
     ["_open"],
     ["__init__"],

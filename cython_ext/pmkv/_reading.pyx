@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from pmkv._arguments cimport Bytes, list_of, read_bytes, release
 from pmkv._core cimport *
 from pmkv._engine cimport Engine, Moment
-from pmkv._expiry cimport Due, anything_expires, clock_now, expiry_compare, expiry_first, expiry_next
+from pmkv._expiry cimport Due, anything_expires, clock_now, expiry_compare, expiry_first, expiry_next, expiry_of
 from pmkv._keytree cimport TreeCursor
 from pmkv._mapping cimport (
     Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_prefetch_bucket,
@@ -354,6 +354,23 @@ cdef class Reader:
 
     def _keys_are_str(self):
         return bool(self.keys_are_str)
+
+    def _is_ordered(self):
+        return bool(self.ordered)
+
+    def _anything_expires(self):
+        return bool(self.as_of or anything_expires(self.pool, self.t))
+
+    def _expiry(self, key):
+        """When the key expires, in microseconds since 1970; 0: never, or it is not there."""
+        cdef Record r
+        cdef u64 time = 0
+        cdef int status = self.look_up(key, &r)
+        if status == PMKV_OK:
+            status = expiry_of(self.pool, self.t, &r, &time)
+        if status < 0:
+            self.e.fail(status)
+        return time
 
     def __bool__(self):
         return self.entries() != 0

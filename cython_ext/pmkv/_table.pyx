@@ -176,6 +176,10 @@ cdef class Table(Reader):
         return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW,
                           0 if ttl is None else expiry_after(ttl)) == PMKV_OK
 
+    def _put_until(self, key, value, u64 expiry):
+        """Stores the pair; the key expires then, in microseconds since 1970."""
+        self.store(key, value, PUT_ALWAYS, expiry)
+
     def add(self, key, value):
         """Stores the pair if the key is missing; whether it did."""
         return self.store(key, value, PUT_NEW, 0) == PMKV_OK
