@@ -39,6 +39,7 @@ def mixed(sim: Simulator, rng: random.Random, rounds: int) -> None:
 
 def larger_than_the_ring(sim: Simulator, rng: random.Random, rounds: int) -> None:
     """Batches whose words do not fit the ring, each followed by what may reuse their pages."""
+    sim.put_many({b"key%d" % i: b"" for i in range(150)}, explored=False)
     for _ in range(max(1, rounds // 12)):
         sim.put_many({b"key%d" % i: rng.randbytes(100) for i in range(150)})
         for i in range(4):

@@ -325,6 +325,7 @@ def test_the_reader_replays_commits_that_never_reached_their_places(pool_path: P
 def test_the_reader_replays_an_entry_that_was_too_large_for_the_ring(pool_path: Path) -> None:
     with pmkv.open(pool_path) as db:
         db.put_many((b"%06d" % i, b"v") for i in range(26_000))
+        db.put_many((b"%06d" % i, b"new") for i in range(26_000))
         wanted, position = dict(db), db.stat()["commit"] - 1  # such an entry takes one line
     crashed = bytearray(pool_path.read_bytes())
     crashed[Page : Page + 8] = seal(position).to_bytes(8, "little")  # as if its checkpoint was lost

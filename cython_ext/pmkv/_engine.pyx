@@ -185,7 +185,7 @@ cdef class Engine:
             raise CorruptedError(f"{self.path}: truncated: the file is shorter than its header says; it was not "
                                  "touched; restore it from a copy")
         if status == PMKV_TOO_LARGE:
-            raise InvalidValueError(f"{self.path}: too much for one commit (16 million changed words); divide it")
+            raise InvalidValueError(f"{self.path}: too much for one commit (two billion changed words); divide it")
         if status == PMKV_COLLISIONS:
             raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
         raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
