@@ -31,7 +31,8 @@ ERRORS = {
     "MediaError": OSError,
     "CodecError": pmkv.Error,
 }
-PUBLIC = {*ERRORS, "Info", "Memory", "Namespace", "Stat", "Store", "Transaction", "error", "open"}
+PUBLIC = {*ERRORS, "Info", "Memory", "Namespace", "Savepoint", "Stat", "Store", "Transaction"}
+PUBLIC |= {"error", "open"}
 METHODS = {
     *("add", "begin", "check", "clear", "close", "compare_and_set", "cursor", "decr", "delete"),
     *("delete_many", "drop", "flush", "get", "get_many", "incr", "info", "items", "key_at", "keys"),

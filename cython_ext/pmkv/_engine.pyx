@@ -26,7 +26,7 @@ from pmkv._pool cimport (
 )
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
-from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_release_all
 from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
 
 import os
@@ -246,6 +246,7 @@ cdef class Engine:
         self.start_running()
         with nogil:
             if commit:
+                txn_release_all(&self.txn)
                 status = space_commit(&self.txn, &self.pins)
             else:
                 txn_abort(&self.txn)

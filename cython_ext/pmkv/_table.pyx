@@ -114,7 +114,7 @@ cdef class Table:
     cdef int need_table(self) except -1:
         self.e.need_open()
         if self.gone:
-            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped")
+            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped, or rolled back")
         return 0
 
     @final

@@ -83,6 +83,7 @@ cdef int txn_fail(Txn* t, int status) noexcept nogil
 cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil
 cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil
 
+cdef bint txn_has_mark(Txn* t, u64 serial) noexcept nogil
 cdef int txn_mark(Txn* t, u64* serial) noexcept nogil
 cdef int txn_rollback(Txn* t, u64 serial) noexcept nogil
 cdef int txn_release(Txn* t, u64 serial) noexcept nogil

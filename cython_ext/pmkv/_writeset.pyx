@@ -392,6 +392,10 @@ cdef Mark* find_mark(Txn* t, u64 serial) noexcept nogil:
     return &t.marks[at - 1] if at > 0 and t.marks[at - 1].serial == serial else NULL
 
 
+cdef bint txn_has_mark(Txn* t, u64 serial) noexcept nogil:
+    return find_mark(t, serial) != NULL
+
+
 cdef void forget_words(Txn* t, size_t word_count) noexcept nogil:
     """Takes the newest words out of the set (W4).  The filter stays: it may say yes too often."""
     while t.word_count > word_count:
