@@ -95,6 +95,31 @@ def transactions(sim: Simulator, rng: random.Random, rounds: int) -> None:
             sim.checkpoint()
 
 
+def savepoints(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Transactions of which parts are undone, also parts of these: nodes that are split, changed
+    again and again, given back; more ranges than a transaction remembers."""
+    keys = [b"k" * rng.choice((1, 1, 100, 200)) + b"%02d" % i for i in range(30)]
+    keys += [b"%02d" % i for i in range(30)]
+
+    def steps(depth: int) -> list[Any]:
+        made: list[Any] = []
+        for _ in range(rng.choice((1, 4, 12))):
+            value = rng.randbytes(rng.choice(SIZES)) if rng.random() < 0.7 else None
+            step = (rng.choice(keys), value)
+            made.append(step if rng.random() < 0.7 else (rng.choice([b"a", b"b"]), *step))
+        for _ in range(rng.choice((0, 0, 1, 2)) if depth < 3 else 0):
+            made.insert(rng.randrange(len(made) + 1), steps(depth + 1))
+        return made
+
+    sim.put_many({key: b"" for key in rng.sample(keys, 40)}, explored=False)
+    for i in range(rounds // 2):
+        many = [(rng.choice(keys), rng.randbytes(20)) for _ in range(60 if i % 8 == 7 else 0)]
+        undone = many + [steps(1)] if i % 4 else many + steps(1)
+        sim.transaction(steps(1) + [undone] + steps(2))
+        if rng.random() < 0.1:
+            sim.checkpoint()
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -103,6 +128,7 @@ WORKLOADS: dict[str, Workload] = {
     "splitting": splitting,
     "ordered": ordered,
     "transactions": transactions,
+    "savepoints": savepoints,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

@@ -258,6 +258,20 @@ def test_a_scan_under_way_sees_that_a_rollback_came_between(db: pmkv.Store, reve
         assert len(list(scan)) == 1999
 
 
+def test_a_scan_under_way_goes_on_among_the_keys_that_a_rollback_brought_back(
+    txn: Any,
+) -> None:
+    txn.put_many((b"k%05d" % i, b"") for i in range(0, 20_000, 10))
+    savepoint = txn.savepoint()
+    keys = list(txn)
+    txn.delete_many(keys)
+    txn.put_many((b"k%05d" % i, b"") for i in range(5, 5 + 10 * len(keys), 10))
+    scan = iter(txn)
+    found = [next(scan) for _ in range(100)]
+    savepoint.rollback()
+    assert list(scan) == [key for key in keys if key > found[-1]]
+
+
 def test_a_scan_stops_when_a_rollback_changed_how_many_keys_there_are(txn: Any) -> None:
     savepoint = txn.savepoint()
     txn[b"d"] = b"4"
