@@ -113,9 +113,9 @@ def savepoints(sim: Simulator, rng: random.Random, rounds: int) -> None:
 
     sim.put_many({key: b"" for key in rng.sample(keys, 40)}, explored=False)
     for i in range(rounds // 2):
-        many = [(rng.choice(keys), rng.randbytes(20)) for _ in range(60 if i % 8 == 7 else 0)]
-        undone = many + [steps(1)] if i % 4 else many + steps(1)
-        sim.transaction(steps(1) + [undone] + steps(2))
+        large = [(b"n%d" % i, b"%03d" % j, b"x" * j) for j in range(90 if i % 4 == 0 else 0)]
+        undone = [(*step[:2], None) for step in large[::3]] + steps(1)
+        sim.transaction(large + steps(1) + [undone] + steps(2))
         if rng.random() < 0.1:
             sim.checkpoint()
 
