@@ -383,12 +383,12 @@ cdef int replay_words(Pool* p, const u64* pairs, u64 count) noexcept nogil:
 
 cdef int replay_indirect(Pool* p, const pmkv_entry* entry, const u64* ranges) noexcept nogil:
     """Stores the words that lie in pages beside the ring: in ranges that follow one another."""
-    cdef u64 place = (ranges[0] & GRANULE_MASK) << GRANULE_SHIFT, size = 0, i
+    cdef u64 place = (ranges[0] & GRANULE_MASK) << GRANULE_SHIFT if entry.range_count else 0, size = 0, i
     for i in range(entry.range_count):
         if (ranges[i] & GRANULE_MASK) << GRANULE_SHIFT != place + size:
             return corrupted(p, PMKV_CHECK_INDIRECT, place)
         size += (ranges[i] >> 40) << GRANULE_SHIFT
-    if not place_is_sane(p, place, size) or not pmkv_check(
+    if size == 0 or not place_is_sane(p, place, size) or not pmkv_check(
             &p.m, PMKV_CHECK_INDIRECT,
             entry.indirect_checksum == pmkv_hash64(p.seed0, p.seed1, pmkv_at(&p.m, place), size)):
         return corrupted(p, PMKV_CHECK_INDIRECT, place)
