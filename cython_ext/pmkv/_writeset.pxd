@@ -41,6 +41,8 @@ cdef struct Txn:
     int status               # the first error; the transaction can only be aborted, or taken back to a mark
     u64 changes              # grows with every word, and when some are undone: who remembers a place looks again
     u64 own_place            # pages from here on were free when it began, and never used: they are its own
+    size_t marked_words      # of the newest mark: word_count and own_place; 0 without one
+    u64 marked_place
     # the write set, in the order of first logging
     u64* places
     u64* words
@@ -66,14 +68,12 @@ cdef struct Txn:
     size_t mark_count
     size_t mark_capacity
     u64 last_serial
-    size_t marked_words      # of the newest mark: word_count and own_place; 0 without one
-    u64 marked_place
     Before* before
     size_t before_count
     size_t before_capacity
-    u64 kept[KEPT]           # places that were kept since the newest mark, of those that share an index the last
     unsigned char* entry     # where the entry is put together
     size_t entry_capacity
+    u64 kept[KEPT]           # places that were kept since the newest mark, of those that share an index the last
 
 cdef int txn_init(Txn* t, Pool* p) noexcept nogil
 cdef void txn_free(Txn* t) noexcept nogil

@@ -93,7 +93,8 @@ cdef void forget(Txn* t) noexcept nogil:
             t.status = PMKV_NO_MEMORY
             return
         t.generation, t.last_serial, t.changes = generation, serial, changes
-    txn_release_all(t)
+    if t.mark_count:
+        txn_release_all(t)
     t.generation += 1
     if t.generation >> 31:
         memset(t.table, 0, (t.table_mask + 1) * 8)
@@ -278,7 +279,7 @@ cdef int add_range(Txn* t, u64 place, u64 size) noexcept nogil:
         if last.place + last.size == place:
             last.size += size
             return PMKV_OK
-    if t.range_count >= <size_t>(RANGES_MAX if t.p.m.tracer == NULL else RANGES_MAX_TRACED):
+    if t.range_count >= <size_t>RANGES_MAX_TRACED and (t.range_count >= <size_t>RANGES_MAX or t.p.m.tracer != NULL):
         spill(t)
     if t.range_count == t.range_capacity and enlarge_list(
             t, <void**>&t.ranges, &t.range_capacity, sizeof(Range)) != PMKV_OK:
