@@ -352,7 +352,9 @@ def test_an_entry_names_the_pages_of_its_words_in_several_ranges(
     first = granule, 1000
     second = granule + 1000 + (0 if neighbours else 1), 7
     third = granule + 1007, count - 1007
-    head += b"".join(struct.pack("<Q", place | size << 40) for place, size in (first, second, third))
+    head += b"".join(
+        struct.pack("<Q", place | size << 40) for place, size in (first, second, third)
+    )
     entry = struct.pack("<Q", hash64(*seed, head)) + head
     assert len(entry) <= 64
     data[at : at + len(entry)] = entry

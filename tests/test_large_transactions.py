@@ -83,7 +83,9 @@ def test_many_puts_in_one_transaction_take_little_memory(
 
 
 @pytest.fixture
-def large_child(in_child: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def large_child(
+    in_child: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """in_child() for what may take minutes."""
     monkeypatch.setattr("conftest.HANG", 1800)
     return lambda *arguments: in_child(*arguments, method="spawn")
