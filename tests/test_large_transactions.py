@@ -156,7 +156,7 @@ def commit_and_say_so(place: Place, turn: int, out: int) -> None:
 
 
 def kill_in_commit(place: Place, turn: int, moment: float) -> tuple[bool, float]:
-    """Kills the child that long after its commit has begun; whether it was acknowledged, and when."""
+    """Kills the child so long after its commit has begun; whether it was acknowledged, when."""
     pid, pipe = start_child(commit_and_say_so, place, turn)
     assert os.read(pipe, 1) == b"b"
     began = time.monotonic()

@@ -157,8 +157,9 @@ cdef int settle_data(Txn* t, bint indirect, bint* carried) noexcept nogil:
     cdef Pool* p = t.p
     cdef size_t i
     cdef u64 carried_max = CARRIED_MAX_PAGE if p.m.domain == PMKV_DOMAIN_PAGE else CARRIED_MAX
-    carried[0] = (not indirect and t.spill_count == 0 and t.data_size <= carried_max and sizeof(pmkv_entry) + t.word_count * 16
-                  + t.range_count * 8 + t.data_size <= entry_limit(p))
+    carried[0] = (not indirect and t.spill_count == 0 and t.data_size <= carried_max
+                  and (sizeof(pmkv_entry) + t.word_count * 16 + t.range_count * 8
+                       + t.data_size <= entry_limit(p)))
     if carried[0] and not t.streamed:
         return PMKV_OK
     if p.m.domain == PMKV_DOMAIN_PAGE:
