@@ -92,6 +92,10 @@ cdef void txn_release_all(Txn* t) noexcept nogil
 cdef inline bint is_own(const Txn* t, u64 place) noexcept nogil:
     return t.own_place <= place < DESCRIPTOR_SPACE
 
+cdef inline void txn_own(Txn* t, u64 place) noexcept nogil:
+    """Pages from here on were never used when the transaction began."""
+    t.own_place = min(t.own_place, place)
+
 cdef inline u64 filter_index(u64 place) noexcept nogil:
     return (place >> 6) * PMKV_HASH_K0 >> FILTER_SHIFT
 

@@ -108,7 +108,6 @@ cdef void forget(Txn* t) noexcept nogil:
 
 
 cdef void txn_begin(Txn* t) noexcept nogil:
-    cdef u64 frontier
     if t.places == NULL:
         t.status = txn_init(t, t.p)
         if t.status != PMKV_OK:
@@ -117,9 +116,6 @@ cdef void txn_begin(Txn* t) noexcept nogil:
     if t.p.failed:
         t.status = PMKV_OS_ERROR
     t.commit = t.p.head
-    frontier = pmkv_load(&t.p.m, ROOT_FRONTIER)
-    if pmkv_is_sealed(frontier):  # else whoever allocates finds it damaged
-        t.own_place = page_place(t.p, frontier & SEAL_MASK)
 
 
 cdef void txn_abort(Txn* t) noexcept nogil:
