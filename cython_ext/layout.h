@@ -221,7 +221,7 @@ enum pmkv_record_flag { PMKV_RECORD_FLAGS(PMKV_ENUM_RECORD_) };
 
 #define PMKV_ENTRY_FLAGS(K)                                                    \
     K(INLINE, 1, "the ranges' bytes follow the words, and replay copies them") \
-    K(INDIRECT, 2, "range 0 holds the words: pairs of (place, word)")
+    K(INDIRECT, 2, "the ranges hold the words: pairs of (place, word)")
 #define PMKV_ENUM_ENTRY_(name, value, meaning) PMKV_ENTRY_##name = value,
 enum pmkv_entry_flag { PMKV_ENTRY_FLAGS(PMKV_ENUM_ENTRY_) };
 

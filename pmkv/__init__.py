@@ -26,6 +26,7 @@ from pmkv._errors import (
 )
 from pmkv._handle import Namespace, Snapshot, Store, Transaction
 from pmkv._open import open
+from pmkv._session import Savepoint
 from pmkv._types import Info, Memory, Stat
 from pmkv._version import __version__
 
@@ -47,6 +48,7 @@ __all__ = [
     "NotFoundError",
     "PoolFullError",
     "ReadonlyError",
+    "Savepoint",
     "Snapshot",
     "Stat",
     "Store",

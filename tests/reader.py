@@ -214,7 +214,9 @@ class Reader:
         ]
         pairs = entry[32 + 8 * range_count :][: 16 * word_count]
         if flags == 2:
-            pairs = self.read(*ranges[0])
+            ends = [place + size for place, size in ranges]
+            assert [place for place, _ in ranges[1:]] == ends[:-1]
+            pairs = b"".join(self.read(*where) for where in ranges)
             assert hash64(*self.seed, pairs) == indirect
         else:
             assert flags == 1

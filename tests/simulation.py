@@ -39,6 +39,7 @@ def mixed(sim: Simulator, rng: random.Random, rounds: int) -> None:
 
 def larger_than_the_ring(sim: Simulator, rng: random.Random, rounds: int) -> None:
     """Batches whose words do not fit the ring, each followed by what may reuse their pages."""
+    sim.put_many({b"key%d" % i: b"" for i in range(150)}, explored=False)
     for _ in range(max(1, rounds // 12)):
         sim.put_many({b"key%d" % i: rng.randbytes(100) for i in range(150)})
         for i in range(4):
@@ -94,6 +95,31 @@ def transactions(sim: Simulator, rng: random.Random, rounds: int) -> None:
             sim.checkpoint()
 
 
+def savepoints(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Transactions of which parts are undone, also parts of these: nodes that are split, changed
+    again and again, given back; more ranges than a transaction remembers."""
+    keys = [b"k" * rng.choice((1, 1, 100, 200)) + b"%02d" % i for i in range(30)]
+    keys += [b"%02d" % i for i in range(30)]
+
+    def steps(depth: int) -> list[Any]:
+        made: list[Any] = []
+        for _ in range(rng.choice((1, 4, 12))):
+            value = rng.randbytes(rng.choice(SIZES)) if rng.random() < 0.7 else None
+            step = (rng.choice(keys), value)
+            made.append(step if rng.random() < 0.7 else (rng.choice([b"a", b"b"]), *step))
+        for _ in range(rng.choice((0, 0, 1, 2)) if depth < 3 else 0):
+            made.insert(rng.randrange(len(made) + 1), steps(depth + 1))
+        return made
+
+    sim.put_many({key: b"" for key in rng.sample(keys, 40)}, explored=False)
+    for i in range(rounds // 2):
+        large = [(b"n%d" % i, b"%03d" % j, b"x" * j) for j in range(90 if i % 4 == 0 else 0)]
+        undone = [(*step[:2], None) for step in large[::3]] + steps(1)
+        sim.transaction(large + steps(1) + [undone] + steps(2))
+        if rng.random() < 0.1:
+            sim.checkpoint()
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -102,6 +128,7 @@ WORKLOADS: dict[str, Workload] = {
     "splitting": splitting,
     "ordered": ordered,
     "transactions": transactions,
+    "savepoints": savepoints,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

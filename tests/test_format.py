@@ -325,12 +325,52 @@ def test_the_reader_replays_commits_that_never_reached_their_places(pool_path: P
 def test_the_reader_replays_an_entry_that_was_too_large_for_the_ring(pool_path: Path) -> None:
     with pmkv.open(pool_path) as db:
         db.put_many((b"%06d" % i, b"v") for i in range(26_000))
+        db.put_many((b"%06d" % i, b"new") for i in range(26_000))
         wanted, position = dict(db), db.stat()["commit"] - 1  # such an entry takes one line
     crashed = bytearray(pool_path.read_bytes())
     crashed[Page : Page + 8] = seal(position).to_bytes(8, "little")  # as if its checkpoint was lost
     reader = Reader(bytes(crashed))
     assert reader.replayed == 1
     assert reader.everything() == wanted
+
+
+@pytest.mark.parametrize("neighbours", [True, False])
+def test_an_entry_names_the_pages_of_its_words_in_several_ranges(
+    pool_path: Path, neighbours: bool
+) -> None:
+    with pmkv.open(pool_path) as db:
+        db.put_many((b"%06d" % i, b"v") for i in range(26_000))
+        db.put_many((b"%06d" % i, b"new") for i in range(26_000))
+        wanted, position = dict(db), db.stat()["commit"] - 1
+    data = bytearray(pool_path.read_bytes())
+    seed = struct.unpack_from("<QQ", data, 56)
+    ring, ring_size = struct.unpack_from("<QQ", data, 80)
+    at = ring + position * 64 % ring_size
+    head = bytes(data[at + 8 : at + 20]) + struct.pack("<H", 3) + bytes(data[at + 22 : at + 32])
+    (word,) = struct.unpack_from("<Q", data, at + 32)
+    granule, count = word & (1 << 40) - 1, word >> 40
+    first = granule, 1000
+    second = granule + 1000 + (0 if neighbours else 1), 7
+    third = granule + 1007, count - 1007
+    head += b"".join(
+        struct.pack("<Q", place | size << 40) for place, size in (first, second, third)
+    )
+    entry = struct.pack("<Q", hash64(*seed, head)) + head
+    assert len(entry) <= 64
+    data[at : at + len(entry)] = entry
+    data[Page : Page + 8] = seal(position).to_bytes(8, "little")
+    pool_path.write_bytes(data)
+    if not neighbours:
+        with pytest.raises(AssertionError):
+            Reader(bytes(data))
+        with pytest.raises(pmkv.CorruptedError):
+            pmkv.open(pool_path)
+        return
+    assert Reader(bytes(data)).everything() == wanted
+    with pmkv.open(pool_path) as db:
+        assert db.info()["replayed_commits"] == 1
+        assert dict(db) == wanted
+        assert db.check() == []
 
 
 def test_the_functions_of_the_document_are_those_of_the_code() -> None:

@@ -36,6 +36,7 @@ PUBLIC = {
     "Info",
     "Memory",
     "Namespace",
+    "Savepoint",
     "Snapshot",
     "Stat",
     "Store",

@@ -28,7 +28,7 @@ from pmkv._pool cimport (
 )
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
-from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_release_all
 from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit
 from pmkv._sweep cimport sweep
 from pmkv._versions cimport is_garbage_due, moments_close, moments_open
@@ -216,7 +216,7 @@ cdef class Engine:
             raise CorruptedError(f"{self.path}: truncated: the file is shorter than its header says; it was not "
                                  "touched; restore it from a copy")
         if status == PMKV_TOO_LARGE:
-            raise InvalidValueError(f"{self.path}: too much for one commit (16 million changed words); divide it")
+            raise InvalidValueError(f"{self.path}: too much for one commit (two billion changed words); divide it")
         if status == PMKV_COLLISIONS:
             raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
         raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
@@ -290,6 +290,7 @@ cdef class Engine:
         self.start_running()
         with nogil:
             if commit:
+                txn_release_all(&self.txn)
                 status = space_commit(&self.txn, &self.pins)
             else:
                 txn_abort(&self.txn)

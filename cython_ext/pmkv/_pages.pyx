@@ -17,9 +17,9 @@ Invariants
       and changes with every word.
 """
 from pmkv._core cimport *
-from pmkv._pool cimport Pool, corrupted, descriptor_place, pool_grow
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, pool_grow
 from pmkv._writeset cimport (
-    Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_read, txn_read_sealed,
+    Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_own, txn_read, txn_read_sealed,
 )
 
 cdef enum:
@@ -245,6 +245,7 @@ cdef int advance_frontier(Txn* t, u64 count, u64* page) noexcept nogil:
     status = pool_grow(t.p, page[0] + count)
     if status != PMKV_OK:
         return txn_fail(t, status)
+    txn_own(t, page_place(t.p, max(page[0], pmkv_load(&t.p.m, ROOT_FRONTIER) & SEAL_MASK)))
     if page[0] + count > claimed:
         txn_log_sealed(t, ROOT_PAGE_COUNT, t.p.file_pages)
     return txn_log_sealed(t, ROOT_FRONTIER, page[0] + count)

@@ -123,7 +123,7 @@ cdef class Reader:
     cdef int need_table(self) except -1:
         self.e.need_open()
         if self.gone:
-            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped")
+            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped, or rolled back")
         if self.as_of and self.moment.at == 0:
             raise ClosedError(f"{self.e.path}: the snapshot has ended; take another")
         return 0

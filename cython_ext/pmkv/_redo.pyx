@@ -32,7 +32,8 @@ from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._writeset cimport Txn, txn_fail
 
 cdef enum:
-    WORDS_MAX = 1 << 24           # what the size in a range can say
+    RANGE_WORDS = (1 << 24) - 1   # what the size in a range can say
+    RANGE_WORDS_TRACED = 100      # so that the simulator sees more than one
     CARRIED_MAX = 4 << 10         # bytes of data that an entry carries
     CARRIED_MAX_PAGE = 32 << 10   # in the page domain, where a second sync costs more than copying
     RECENT = 128                  # lines that flush_applied remembers
@@ -156,8 +157,9 @@ cdef int settle_data(Txn* t, bint indirect, bint* carried) noexcept nogil:
     cdef Pool* p = t.p
     cdef size_t i
     cdef u64 carried_max = CARRIED_MAX_PAGE if p.m.domain == PMKV_DOMAIN_PAGE else CARRIED_MAX
-    carried[0] = (not indirect and t.data_size <= carried_max and sizeof(pmkv_entry) + t.word_count * 16
-                  + t.range_count * 8 + t.data_size <= entry_limit(p))
+    carried[0] = (not indirect and t.spill_count == 0 and t.data_size <= carried_max
+                  and (sizeof(pmkv_entry) + t.word_count * 16 + t.range_count * 8
+                       + t.data_size <= entry_limit(p)))
     if carried[0] and not t.streamed:
         return PMKV_OK
     if p.m.domain == PMKV_DOMAIN_PAGE:
@@ -174,6 +176,26 @@ cdef int settle_data(Txn* t, bint indirect, bint* carried) noexcept nogil:
     return PMKV_OK
 
 
+cdef inline u64 range_words(const Txn* t) noexcept nogil:
+    return RANGE_WORDS if t.p.m.tracer == NULL else RANGE_WORDS_TRACED
+
+
+cdef inline u64 indirect_ranges(const Txn* t) noexcept nogil:
+    """How many ranges say where the words of a transaction lie that is larger than the ring."""
+    return (t.word_count + range_words(t) - 1) // range_words(t)
+
+
+cdef void name_words(const Txn* t, u64 place, u64* out) noexcept nogil:
+    """Those ranges, neighbours all."""
+    cdef u64 left = t.word_count, part
+    while left:
+        part = min(left, range_words(t))
+        out[0] = place >> GRANULE_SHIFT | part << 40
+        out += 1
+        place += part * 16
+        left -= part
+
+
 cdef u64 compose(Txn* t, bint carried, u64 spare_place) noexcept nogil:
     """Puts the entry together in t.entry; its size, or 0 when out of memory."""
     cdef Pool* p = t.p
@@ -181,7 +203,7 @@ cdef u64 compose(Txn* t, bint carried, u64 spare_place) noexcept nogil:
     cdef u64 size = sizeof(pmkv_entry), i
     cdef pmkv_entry* entry
     cdef u64* out
-    cdef size_t ranges = 1 if indirect else t.range_count if carried else 0
+    cdef size_t ranges = indirect_ranges(t) if indirect else t.range_count if carried else 0
     cdef size_t words = 0 if indirect else t.word_count
     size += ranges * 8 + words * 16 + (t.data_size if carried else 0)
     if reserve_entry(t, size) != PMKV_OK:
@@ -195,7 +217,7 @@ cdef u64 compose(Txn* t, bint carried, u64 spare_place) noexcept nogil:
     entry.indirect_checksum = 0
     out = <u64*>(t.entry + sizeof(pmkv_entry))
     if indirect:
-        out[0] = spare_place >> GRANULE_SHIFT | t.word_count << 40
+        name_words(t, spare_place, out)
         entry.indirect_checksum = pmkv_hash64(p.seed0, p.seed1, pmkv_at(&p.m, spare_place), t.word_count * 16)
     for i in range(t.range_count if carried else 0):
         out[i] = t.ranges[i].place >> GRANULE_SHIFT | (t.ranges[i].size >> GRANULE_SHIFT) << 40
@@ -246,8 +268,6 @@ cdef int redo_commit(Txn* t, u64 spare_place, u64 spare_size) noexcept nogil:
         return t.status
     if t.word_count == 0:
         return PMKV_OK
-    if t.word_count >= WORDS_MAX:
-        return PMKV_TOO_LARGE
     status = make_room(p, entry_limit(p) // LINE_SIZE + 1)
     if status == PMKV_OK:
         if indirect:
@@ -362,6 +382,20 @@ cdef int replay_words(Pool* p, const u64* pairs, u64 count) noexcept nogil:
     return PMKV_OK
 
 
+cdef int replay_indirect(Pool* p, const pmkv_entry* entry, const u64* ranges) noexcept nogil:
+    """Stores the words that lie in pages beside the ring: in ranges that follow one another."""
+    cdef u64 place = (ranges[0] & GRANULE_MASK) << GRANULE_SHIFT if entry.range_count else 0, size = 0, i
+    for i in range(entry.range_count):
+        if (ranges[i] & GRANULE_MASK) << GRANULE_SHIFT != place + size:
+            return corrupted(p, PMKV_CHECK_INDIRECT, place)
+        size += (ranges[i] >> 40) << GRANULE_SHIFT
+    if size == 0 or not place_is_sane(p, place, size) or not pmkv_check(
+            &p.m, PMKV_CHECK_INDIRECT,
+            entry.indirect_checksum == pmkv_hash64(p.seed0, p.seed1, pmkv_at(&p.m, place), size)):
+        return corrupted(p, PMKV_CHECK_INDIRECT, place)
+    return replay_words(p, <u64*>pmkv_at(&p.m, place), size // 16)
+
+
 cdef int replay_entry(Pool* p, const unsigned char* buffer) noexcept nogil:
     """Stores again what the entry says.  Idempotent: it may have happened before, or in part."""
     cdef pmkv_entry* entry = <pmkv_entry*>buffer
@@ -370,13 +404,7 @@ cdef int replay_entry(Pool* p, const unsigned char* buffer) noexcept nogil:
     cdef const char* data
     cdef u64 i, place, size
     if entry.flags & PMKV_ENTRY_INDIRECT:
-        place = (ranges[0] & GRANULE_MASK) << GRANULE_SHIFT
-        size = (ranges[0] >> 40) << GRANULE_SHIFT
-        if not place_is_sane(p, place, size) or not pmkv_check(
-                &p.m, PMKV_CHECK_INDIRECT,
-                entry.indirect_checksum == pmkv_hash64(p.seed0, p.seed1, pmkv_at(&p.m, place), size)):
-            return corrupted(p, PMKV_CHECK_INDIRECT, place)
-        return replay_words(p, <u64*>pmkv_at(&p.m, place), ranges[0] >> 40)
+        return replay_indirect(p, entry, ranges)
     if entry.flags & PMKV_ENTRY_INLINE:
         data = <const char*>(pairs + 2 * entry.word_count)
         for i in range(entry.range_count):

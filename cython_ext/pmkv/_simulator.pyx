@@ -26,13 +26,12 @@ from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._oracle cimport pool_print
 from pmkv._pending cimport Pending, pending_on
 from pmkv._pool cimport (
-    Geometry, Pool, file_size_for, pool_format, pool_map, pool_read_superblock, pool_repair_superblock,
-    pool_unmap,
+    Geometry, Pool, file_size_for, pool_format, pool_map, pool_read_superblock, pool_repair_superblock, pool_unmap,
 )
 from pmkv._records cimport Record, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
-from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
+from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_mark, txn_rollback
 from pmkv._space cimport Pins, pins_add, pins_drop, pins_free, space_commit
 from pmkv._transaction cimport (
     PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all,
@@ -275,19 +274,13 @@ cdef class Simulator:
         return status
 
     def put(self, bytes key, bytes value, *, bint explored=True):
-        cdef Item item
-        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.may_change = False
         txn_begin(&self.txn)
-        self.finish(transaction_put(&self.txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS),
-                    {**self.model, key: value}, explored, "put")
+        self.finish(self.step((key, value)), {**self.model, key: value}, explored, "put")
 
     def delete(self, bytes key, *, bint explored=True):
-        after = dict(self.model)
-        after.pop(key, None)
+        after = {other: value for other, value in self.model.items() if other != key}
         txn_begin(&self.txn)
-        self.finish(transaction_delete(&self.txn, ROOT_DEFAULT_NAMESPACE, key, len(key)), after, explored,
-                    "delete")
+        self.finish(self.step((key, None)), after, explored, "delete")
 
     def put_many(self, dict pairs, *, bint explored=True):
         cdef list keys = list(pairs), values = list(pairs.values())
@@ -304,24 +297,27 @@ cdef class Simulator:
     def transaction(self, list steps, *, bint explored=True):
         """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
 
-        A namespace that is not there is made.
+        A namespace that is not there is made.  The steps of a list are undone again at its end.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
         txn_begin(&self.txn)
         for step in steps:
-            name, key, value = step if len(step) == 3 else (None, *step)
-            status = self.step(name, key, value)
-            if status < 0:
-                break
-            after[key if name is None else (name, key)] = value
+            status = min(status, self.step(step))
+            if isinstance(step, tuple):
+                *name, key, value = step
+                after[(name[0], key) if name else key] = value
         after = {key: value for key, value in after.items() if value is not None}
-        self.finish(PMKV_OK if status >= 0 else status, after, explored, "transaction")
+        self.finish(status, after, explored, "transaction")
 
-    cdef int step(self, name, bytes key, value) except -100:
+    cdef int step(self, step) except -100:
         cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
         cdef Item item
         cdef int status = PMKV_OK
+        cdef bytes key, value
+        if isinstance(step, list):
+            return self.undone(step)
+        name, key, value = step if len(step) == 3 else (None, *step)
         if name is not None:
             status = catalogue_find(&self.live, &self.txn, <bytes>name, len(name), &namespace)
             if status == PMKV_NOT_FOUND:
@@ -330,9 +326,16 @@ cdef class Simulator:
             return status
         if value is None:
             return transaction_delete(&self.txn, namespace, key, len(key))
-        item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
-        item.may_change = False
+        item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry = key, len(key), value, len(value), False, 0
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
+
+    cdef int undone(self, list steps) except -100:
+        cdef u64 mark
+        cdef int status = txn_mark(&self.txn, &mark)
+        for step in steps:
+            if status >= 0:
+                status = self.step(step)
+        return txn_rollback(&self.txn, mark) if status >= 0 else status
 
     def drop(self, bytes name, *, bint explored=True):
         """Drops a namespace in three commits, as the store does."""
@@ -630,8 +633,7 @@ cdef class Simulator:
         cdef bytes key, value
         cdef Pending pending
         key, value = self.successor()
-        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.may_change = False
+        item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry = key, len(key), value, len(value), False, 0
         self.lay_out(state)
         if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")
@@ -721,8 +723,7 @@ cdef class Simulator:
         if status != PMKV_OK or site == "CHECK_SUPERBLOCK" or site == "CHECK_INDIRECT":
             return status
         if site == "CHECK_DESCRIPTOR":
-            item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
-            item.may_change = False
+            item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry = b"new", 3, b"x" * 103, 103, False, 0
             txn_begin(&self.scratch_txn)
             status = transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)

@@ -19,7 +19,7 @@ from pmkv._mapping cimport (
 )
 from pmkv._pool cimport corrupted
 from pmkv._records cimport Record, record_parse, record_verify, record_write
-from pmkv._writeset cimport Txn, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed
+from pmkv._writeset cimport Txn, is_own, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed
 from pmkv._space cimport space_retire
 
 cdef enum:
@@ -38,8 +38,8 @@ cdef int count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
-    if txn_has(t, namespace + NAMESPACE_ENTRY_COUNT):
-        return t.status
+    if is_own(t, namespace) or txn_has(t, namespace + NAMESPACE_ENTRY_COUNT):
+        return t.status           # nobody else knows it, or it was noted
     return txn_push(t, &t.counted, &t.counted_count, &t.counted_capacity, namespace)
 
 

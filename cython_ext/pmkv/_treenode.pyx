@@ -26,7 +26,7 @@ from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
-from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push
+from pmkv._writeset cimport Txn, txn_data, txn_data_again, txn_fail, txn_log, txn_push
 
 cdef extern from *:
     u64 __builtin_bswap64(u64) nogil
@@ -476,9 +476,9 @@ cdef int node_change(Txn* t, const Node* n, int first, int removed, Piece* fresh
     memcpy(order, n.order, first)
     memcpy(order + first, offsets, fresh_count)
     memcpy(order + first + fresh_count, n.order + first + removed, n.count - first - removed)
-    # The area that the committed header does not cover; this transaction's own may lie there.
+    # The area that the header in place does not cover; this transaction's own may lie there.
     area = 1 - (pmkv_load(&t.p.m, n.place) >> TREE_AREA_SHIFT & 1)
-    txn_data(t, n.place + ORDER_AT + area * ORDER_SIZE, order, (count + 15) & ~15)
+    txn_data_again(t, n.place + ORDER_AT + area * ORDER_SIZE, order, (count + 15) & ~15)
     return txn_log(t, n.place, header_of(count, area, heap, n.level,
                                          node_crc(order, count, n.base + 8, n.prefix_size)))
 
