@@ -61,7 +61,7 @@ METHODS = {
         "snapshot",
         "stat",
     ),
-    *("sync", "touch", "ttl", "update", "values", "view", "expire"),
+    *("sync", "touch", "ttl", "update", "values", "view", "expire", "copy"),
 }
 ATTRIBUTES = {"closed", "path"}
 
