@@ -104,7 +104,7 @@ def test_a_snapshot_keeps_what_it_sees_and_not_what_was_written_since(pool_path:
             assert db.stat()["used_bytes"] < kept * 3 // 2
             assert set(snapshot.values()) == {b"1" * 100}
         db.sync()
-        assert db.stat()["used_bytes"] - before < 64 << 10
+        assert db.stat()["used_bytes"] - before < 192 << 10  # blocks that are half full
         assert db.check() == []
 
 

@@ -185,7 +185,8 @@ cdef class Engine:
             kept = self.kept_text()
         if status == PMKV_FULL and code:
             raise PoolFullError(code, f"no room to grow beyond {human(self.file_size())}: {os.strerror(code)}; "
-                                      f"nothing was lost, reads and deletes go on; delete keys or make room{kept}", self.path)
+                                      "nothing was lost, reads and deletes go on; delete keys or make room"
+                                      f"{kept}", self.path)
         if status == PMKV_FULL:
             raise PoolFullError(28, f"max_size reached at {human(self.file_size())}; nothing was lost, reads and "
                                     f"deletes go on; delete keys, or open with a larger max_size{kept}", self.path)
