@@ -120,6 +120,49 @@ def savepoints(sim: Simulator, rng: random.Random, rounds: int) -> None:
             sim.checkpoint()
 
 
+def snapshots(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Readers that come and go between writes of all kinds; what only they see is cleared away."""
+    keys = [b"k%d" % i for i in range(8)] + [b"", b"\0", b"k\0", b"k1\0\0", b"l" * 300 + b"\0"]
+    names = [b"a", b"b", b"u", b"unordered"]
+    for _ in range(rounds):
+        chance, key, size = rng.random(), rng.choice(keys), rng.choice(SIZES)
+        if chance < 0.17 and len(sim.moments) < 4:
+            sim.snapshot()
+        elif chance < 0.3:
+            sim.end_snapshot(rng.randrange(4))
+        elif chance < 0.5:
+            sim.put(key, rng.randbytes(size))
+        elif chance < 0.6:
+            sim.delete(key)
+        elif chance < 0.65:
+            sim.put_many({rng.choice(keys): rng.randbytes(rng.choice(SIZES)) for _ in range(6)})
+        elif chance < 0.85:
+            sim.transaction(
+                [
+                    (
+                        rng.choice(names),
+                        rng.choice(keys),
+                        rng.choice((None, b"", rng.randbytes(size))),
+                    )
+                    for _ in range(rng.choice((1, 4, 9)))
+                ]
+            )
+        elif chance < 0.89:
+            sim.drop(rng.choice(names))
+        elif chance < 0.92:
+            sim.clear()
+        elif chance < 0.95:
+            sim.collect()
+        elif chance < 0.98:
+            sim.pin(key)
+        else:
+            sim.unpin()
+    while sim.moments:
+        sim.end_snapshot(0)
+    sim.collect()
+    assert sim.versions() == 0
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -129,6 +172,7 @@ WORKLOADS: dict[str, Workload] = {
     "ordered": ordered,
     "transactions": transactions,
     "savepoints": savepoints,
+    "snapshots": snapshots,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

@@ -6,19 +6,24 @@ accounted for page by page and granule by granule, and compared with a model (de
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from simulation import RINGS, WORKLOADS, run
 
-STATES_WANTED = 100_000
+from pmkv._simulator import SimulationFailure, Simulator
+
+STATES_WANTED = 1_000_000
 
 # How many rounds of a workload; a state of "splitting" costs a hundred times one of "mixed".
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
-ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16}
+ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16, "snapshots": 80}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
     "ordered": {"samples": 8, "exhaust": 64},
     "transactions": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
     "savepoints": {"samples": 4, "exhaust": 16, "deeper": 32, "capacity_pages": 1024},
+    "snapshots": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
 }
 
 judged = 0
@@ -50,8 +55,22 @@ def test_crashes_were_placed_at_every_kind_of_fence_and_inside_recovery() -> Non
     assert {"FENCE_REPLAY", "FENCE_RECOVERED", "return"} <= set(sim.counts)
 
 
-def test_a_hundred_thousand_distinct_states_were_judged(effort: int) -> None:
+def test_a_million_distinct_states_were_judged(effort: int) -> None:
     if judged == 0:
         pytest.skip("counts what the tests above judged in the same run")
     print(f"\n{judged:,} distinct crash states judged, none wrong")
     assert judged >= STATES_WANTED * effort
+
+
+@pytest.mark.parametrize("wrong", [(b"a", b"x"), (b"b", b"1"), ((b"n", b"a"), b"2")], ids=str)
+def test_a_reader_that_sees_something_else_than_its_moment_is_noticed(
+    wrong: tuple[Any, bytes],
+) -> None:
+    sim = Simulator(deeper=0)
+    sim.transaction([(b"a", b"1"), (b"n", b"a", b"1"), (b"n", b"b", b"1")], explored=False)
+    sim.snapshot()
+    sim.put(b"a", b"2", explored=False)
+    sim.moments[0][1][wrong[0]] = wrong[1]
+    with pytest.raises(SimulationFailure, match="at moment"):
+        sim.put(b"a", b"3", explored=False)
+    sim.close()

@@ -35,6 +35,7 @@ MODULES = [
     ["_recovery", "_catalogue"],  # L5
     ["_check", "_sweep"],
     ["_arguments", "_oracle", "_pending"],  # L6, and the instruments beside it
+    ["_crashes"],
     ["_simulator"],
     ["_engine"],
     ["_reading"],
@@ -67,10 +68,10 @@ UPPER = {
     "_store",
     "_namespaces",
 }
-SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_oracle", "_pending"}
+SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_crashes", "_oracle", "_pending"}
 
 # Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
-WRITERS = {"persist.h", "pmkv/_simulator.pyx"}
+WRITERS = {"persist.h", "pmkv/_crashes.pyx", "pmkv/_simulator.pyx"}
 
 CIMPORT = re.compile(r"^\s*(?:from|cimport)\s+pmkv\.(\w+)(?=\s+cimport|\s*$)", re.M)
 IMPORT = re.compile(r"^\s*from pmkv(?:\.(\w+))? import (.+)", re.M)
@@ -135,7 +136,7 @@ def test_a_module_uses_only_modules_below_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("pmkv/*.py*")), ids=lambda path: path.name)
 def test_the_package_imports_only_what_is_below(path: Path) -> None:
-    if path.suffix not in (".py", ".pyi") or path.stem in ("_layout", "_simulator"):
+    if path.suffix not in (".py", ".pyi") or path.stem in ("_layout", "_simulator", "_crashes"):
         return
     for used in imports(path):
         assert below(floors(PACKAGE), path.stem, used), used
@@ -156,8 +157,7 @@ def test_the_functions_below_the_store_are_found() -> None:
 def test_the_upper_modules_raise_the_errors_and_import_nothing_else_of_the_package() -> None:
     for path in sources("pmkv/*.pyx"):
         allowed = {"_errors", "_arguments", "_scan"} if path.stem in UPPER else set()
-        if path.stem == "_simulator":
-            allowed = {"_oracle"}
+        allowed |= {"_simulator": {"_crashes"}, "_crashes": {"_oracle"}}.get(path.stem, set())
         assert set(imports(path)) <= allowed, path.name
 
 

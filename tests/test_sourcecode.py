@@ -25,7 +25,6 @@ FILES = sorted(
 # A ratchet: these are larger than they should be, and may only shrink.
 LINES = 700
 LONG_FILES = {
-    "cython_ext/pmkv/_simulator.pyx": 760,
     "tests/test_errors.py": 714,
 }
 COLUMNS = 120

@@ -39,6 +39,7 @@ cdef class Engine:
 
     cdef int need_open(self) except -1
     cdef int fail(self, int status) except -1
+    cdef str kept_text(self)
     cdef int damaged(self, int site, u64 place) except -1
     cdef int need_writable(self) except -1
     cdef int take_lock(self) except -1

@@ -54,6 +54,8 @@ cdef extern from "unistd.h" nogil:
 cdef enum:
     LEAST_PAGES = 64
     SWEEP = 1024                  # expired keys that one commit takes away
+    AT_ONCE = 1024                # versions that one commit looks at which does nothing else
+    FEW = 8                       # where the pool is so full that the log of more has no room
 
 
 @final
@@ -192,12 +194,15 @@ cdef class Engine:
         where = f"at byte {file_offset(&self.pool, self.pool.fault.place):#x} of the file"
         if status == PMKV_NO_MEMORY:
             raise MemoryError(f"{self.path}: out of memory")
+        if status == PMKV_FULL:
+            kept = self.kept_text()
         if status == PMKV_FULL and code:
             raise PoolFullError(code, f"no room to grow beyond {human(self.file_size())}: {os.strerror(code)}; "
-                                      "nothing was lost, reads and deletes go on; delete keys or make room", self.path)
+                                      "nothing was lost, reads and deletes go on; delete keys or make room"
+                                      f"{kept}", self.path)
         if status == PMKV_FULL:
             raise PoolFullError(28, f"max_size reached at {human(self.file_size())}; nothing was lost, reads and "
-                                    "deletes go on; delete keys, or open with a larger max_size", self.path)
+                                    f"deletes go on; delete keys, or open with a larger max_size{kept}", self.path)
         if status == PMKV_ADDRESS_SPACE:
             raise PoolFullError(12, "the address range reserved for this pool is used up; close it and open it "
                                     "again to reserve more", self.path)
@@ -221,6 +226,14 @@ cdef class Engine:
             raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
         raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
                              f"{where}; check() lists all damage")
+
+    @final
+    cdef str kept_text(self):
+        """Who keeps a full pool full."""
+        cdef u64 readers = self.pins.moments.open_count
+        if readers == 0:
+            return ""
+        return f"; what snapshots and scans under way see ({readers} are open) is kept until they end"
 
     @final
     cdef int damaged(self, int site, u64 place) except -1:
@@ -391,6 +404,7 @@ cdef class Engine:
     cdef Moment now(self):
         """The moment, which is open until it is ended or forgotten."""
         cdef Moment moment = Moment.__new__(Moment)   # first: it may set off the collector, and that anything
+        self.need_open()
         if self.running:
             self.wait_for_writer()
         if moments_open(&self.pins.moments, self.pool.head) != PMKV_OK:
@@ -416,6 +430,7 @@ cdef class Engine:
         cdef bint due = self.txn.status == PMKV_OK and (self.pins.ripe != 0 or is_garbage_due(&self.pins.moments))
         cdef u64 swept = self.swept
         cdef int status = PMKV_OK
+        cdef u64 most = AT_ONCE
         if self.txn.status == PMKV_OK:
             self.sweep(SWEEP)
             txn_begin(&self.txn)
@@ -423,8 +438,12 @@ cdef class Engine:
             self.pins.drain_all = True
             with nogil:
                 while status == PMKV_OK and is_garbage_due(&self.pins.moments):
-                    status = space_collect(&self.txn, &self.pins)
-                    txn_begin(&self.txn)
+                    status = space_collect(&self.txn, &self.pins, most)
+                    if status == PMKV_CORRUPTED:      # it has gone past what is damaged
+                        status = PMKV_OK
+                    elif status == PMKV_FULL and most > FEW:
+                        status, most = PMKV_OK, FEW
+                txn_begin(&self.txn)
                 if status == PMKV_OK:
                     status = space_commit(&self.txn, &self.pins)
             self.pins.drain_all = False

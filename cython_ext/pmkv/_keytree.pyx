@@ -16,6 +16,7 @@ Threads: readers take no lock; between two commits nothing that they can reach c
 """
 from libc.string cimport memset
 from pmkv._core cimport *
+from pmkv._pages cimport pages_are_free
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
@@ -29,6 +30,7 @@ cdef enum:
     REBUILT_FILL = HEAP * 3 // 4  # a node is built anew as one if it then has so much room again
     MERGED_FILL = HEAP * 5 // 8
     FEW = 8                       # entries from which on a node looks for a neighbour to join
+    SPARE_PAGES = 16              # that it takes at most, with what changes above it
 
 # What became of a node.
 cdef enum Outcome:
@@ -265,7 +267,10 @@ cdef int take_up(Txn* t, const Step* step, int delta, Change* change) noexcept n
 
 
 cdef int join(Txn* t, const Step* step, Change* change) noexcept nogil:
-    """If the child has few entries left, it and a neighbour become one node, where they fit."""
+    """If the child has few entries left, it and a neighbour become one node, where they fit.
+
+    Not in a pool that is all but full: a delete needs no room.
+    """
     cdef Piece pieces[PIECES_MAX]
     cdef Piece separators[2]
     cdef Node n, left, right
@@ -297,7 +302,7 @@ cdef int join(Txn* t, const Step* step, Change* change) noexcept nogil:
         pieces[left.count].key, pieces[left.count].far = separators[1].key, separators[1].far
     else:
         dropped = separators[1].far
-    if not pieces_fit(left.level, pieces, left.count + right.count, MERGED_FILL):
+    if not pieces_fit(left.level, pieces, left.count + right.count, MERGED_FILL) or not pages_are_free(t, SPARE_PAGES):
         return PMKV_OK
     free_far(t, dropped)
     node_free_later(t, left.place)

@@ -7,12 +7,13 @@ last.  What a crash leaves of it stands in the catalogue under a hidden name, an
 sync() goes on with it.
 """
 from pmkv._arguments cimport Bytes, read_bytes, release
-from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename
+from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename, namespace_in
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
+from pmkv._records cimport Record
 from pmkv._table cimport Table
 
-from pmkv._errors import Error, InvalidKeyError, NotFoundError
+from pmkv._errors import Error, InvalidKeyError, NotFoundError, PoolFullError
 from pmkv import _scan
 
 cdef enum:
@@ -51,8 +52,14 @@ cdef u64 find(Table source, bytes name) except? 0:
 
 cdef u64 find_then(Table source, bytes name) except? 0:
     """The same at a snapshot's moment: a root is not freed while there is any snapshot."""
-    cdef bytes found = catalogue_of(source).get(name)
-    return int.from_bytes(found, "little") if found is not None else 0
+    cdef Record r
+    cdef u64 place = 0
+    cdef int status = catalogue_of(source).look_up(name, &r)
+    if status == PMKV_OK:
+        status = namespace_in(source.pool, &r, &place)
+    if status < 0:
+        source.e.fail(status)
+    return place
 
 
 cdef u64 make(Table source, bytes name, u64 options) except? 0:
@@ -210,5 +217,7 @@ def finish_drops(Table source not None):
             seen |= hidden
             for name in hidden:
                 take_away(source, name)
+    except PoolFullError:         # readers keep what they see: later there is room
+        pass
     finally:
         source.e.finishing = False

@@ -25,3 +25,4 @@ cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page)
 cdef int pages_free(Txn* t, u64 page, u64 count) noexcept nogil
 cdef int pages_spare(Txn* t, u64 count, u64* page) noexcept nogil
 cdef int bin_of(u64 count) noexcept nogil
+cdef bint pages_are_free(Txn* t, u64 count) noexcept nogil

@@ -265,6 +265,15 @@ cdef int pages_spare(Txn* t, u64 count, u64* page) noexcept nogil:
     return status if status == PMKV_OK else txn_fail(t, status)
 
 
+cdef bint pages_are_free(Txn* t, u64 count) noexcept nogil:
+    """Whether so many single pages can be allocated."""
+    cdef u64 found, frontier
+    if txn_read_sealed(t, ROOT_FREE_PAGE_COUNT, &found) != PMKV_OK or txn_read_sealed(t, ROOT_FRONTIER,
+                                                                                      &frontier) != PMKV_OK:
+        return False
+    return found >= count or pool_grow(t.p, frontier + count) == PMKV_OK
+
+
 # ---- allocate and free --------------------------------------------------------------------------------------
 
 cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page) noexcept nogil:

@@ -43,7 +43,13 @@ cdef class Reader:
     @final
     cdef void attach(self, Engine e, u64 namespace, VerifyMode verify, Txn* t, object owner)
     @final
-    cdef void look_back(self, Moment moment) noexcept
+    cdef int look_back(self, Moment moment) except -1
+    @final
+    cdef int refuse_past(self) except -1
+    @final
+    cdef int let_others_run(self) except -1
+    @final
+    cdef Moment reading_at(self)
     @final
     cdef bint is_past(self) noexcept
     @final
@@ -68,6 +74,8 @@ cdef class Reader:
     cdef int need_possible(self, u64 count, u64 place) except -1
     @final
     cdef int need_transaction(self) except -1
+    @final
+    cdef int need_reader_still(self, Bytes* k) except -1
     @final
     cdef void join_named(self) noexcept
     @final

@@ -90,10 +90,34 @@ cdef class Reader:
         self.ordered = not options & PMKV_OPTION_UNORDERED
 
     @final
-    cdef void look_back(self, Moment moment) noexcept:
+    cdef int look_back(self, Moment moment) except -1:
         """From here on it only reads, at that moment, until the moment ends.  None: nothing of that."""
+        if moment is not None and moment.at == 0:
+            self.refuse_past()
         if moment is not None:
             self.moment, self.as_of, self.plain = moment, moment.at, False
+        return 0
+
+    @final
+    cdef int refuse_past(self) except -1:
+        raise ClosedError(f"{self.e.path}: the snapshot has ended; take another")
+
+    @final
+    cdef int let_others_run(self) except -1:
+        """In the middle of something long: other threads, and Ctrl-C."""
+        with nogil:
+            pass
+        PyErr_CheckSignals()
+        return self.need_reader()
+
+    @final
+    cdef Moment reading_at(self):
+        """For a reader that begins: the moment that it shows, or None in a transaction; need_reader() besides."""
+        cdef Moment moment = self.moment
+        if moment is None and self.t == NULL:
+            moment = self.e.now()
+        self.need_reader()
+        return moment
 
     @final
     cdef bint is_past(self) noexcept:
@@ -125,7 +149,7 @@ cdef class Reader:
         if self.gone:
             raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped, or rolled back")
         if self.as_of and self.moment.at == 0:
-            raise ClosedError(f"{self.e.path}: the snapshot has ended; take another")
+            self.refuse_past()
         return 0
 
     @final
@@ -196,9 +220,9 @@ cdef class Reader:
         cdef int status
         if not self.e.usable or self.gone:
             self.need_table()
-        if not self.plain:
-            self.need_reader()
         read_bytes(key, &k, True)
+        if not self.plain or k.held:
+            self.need_reader_still(&k)
         if self.plain:
             status = mapping_get(self.pool, self.mapping, k.data, k.size, r)
         else:
@@ -274,6 +298,16 @@ cdef class Reader:
         if status < 0:
             self.e.fail(status)
         return found
+
+    @final
+    cdef int need_reader_still(self, Bytes* k) except -1:
+        """need_reader() when the key is held: to hold it may have run anything."""
+        try:
+            self.need_reader()
+        except BaseException:
+            release(k)
+            raise
+        return 0
 
     @final
     cdef int look_inside(self, const Bytes* k, Record* r) except -100:
@@ -415,10 +449,7 @@ cdef class Reader:
         self.need_table()
         for first in range(0, n, TURN):
             if first:
-                with nogil:       # let other threads run, and Ctrl-C through
-                    pass
-                PyErr_CheckSignals()
-                self.need_table()
+                self.let_others_run()
             if not self.plain:
                 for i in range(first, min(first + TURN, n)):
                     found[i] = self.get(wanted[i], default)

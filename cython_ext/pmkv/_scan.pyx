@@ -43,6 +43,7 @@ cdef enum:
     LAG = 14                      # keys between two steps of the pipeline
     RING = 32                     # at least 2 * LAG of them are under way, and the one given last
     INSIDE = 64                   # bytes of a key that need no memory of their own
+    TURN = 4096                   # keys after which other threads run, and Ctrl-C comes through
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
 
@@ -361,6 +362,8 @@ cdef class Scan:
         cdef Ahead* a
         self.table.need_reader()
         while self.left:
+            if self.given % TURN == TURN - 1:
+                self.table.let_others_run()
             self.advance()
             if self.given == self.copied:
                 return NULL
@@ -398,12 +401,8 @@ cdef class Scan:
 cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 most):
     """A scan that has not begun."""
     cdef Scan s = Scan.__new__(Scan)
-    table.need_reader()
     s.table, s.bounds, s.shows, s.reverse, s.left = table, bounds, shows, reverse, most
-    if table.as_of:
-        s.moment = table.moment
-    elif table.t == NULL:
-        s.moment = table.e.now()
+    s.moment = table.reading_at()
     s.now = table.now() if s.moment is None else s.moment.time
     s.entries = table.entry_word()
     s.restart()
@@ -470,11 +469,12 @@ def count(Reader table not None, *, prefix=None, start=None, stop=None, bint inc
     """How many keys a range has, without walking over them; in a snapshot, if nothing was committed since."""
     cdef Range r
     cdef u64 above, below = 0
-    table.need_reader()
     if not table.ordered:
+        table.need_reader()
         need_no_order(prefix is not None or start is not None or stop is not None)
         return table.entries()
     r = range_of(prefix, start, stop, include_start, include_stop)
+    table.need_reader()
     if not counts_are_good(table):
         return walk(table, r)
     above = table.entries() if r.high is None else rank(table, r.high, r.include_high)
@@ -519,9 +519,9 @@ def key_at(Reader table not None, index):
     """The key that `index` others are smaller than; negative ones count from the end.  IndexError."""
     cdef TreeCursor cursor
     cdef int status
+    index = as_index(index)
     table.need_reader()
     need_no_order(not table.ordered)
-    index = as_index(index)
     position = index if index >= 0 else index + table.entries()
     if not 0 <= position < table.entries():
         raise IndexError(f"key_at({index}): the store has {table.entries()} keys")

@@ -1,149 +1,43 @@
 # cython: boundscheck=True, wraparound=True
-"""_simulator.pyx: power cuts, simulated: every pool that a crash could leave, recovered and judged.
+"""_simulator.pyx: a small pool that programs are played on, and its power cuts.
 
-A test instrument beside the floors: it drives the transaction floor on a small pool whose
-medium has a tracer, so that every store, flush, fence and sync is seen (persist.h, P1).  It
-keeps three pools: the *live* one, which the program sees; the *base*, which is what the medium
-is sure to hold; and *scratch*, where one crash state after the other is laid out, recovered by
-the same code that opens a pool, checked in full, and compared with an oracle.
-
-What may be on the medium at a crash, for each line stored to since it was last made durable:
-the content it had after any of the stores to it (so any prefix of them); lines are independent.
-Besides, words of 8 bytes of a line are torn: each may be of another age.  In the page domain the
-unit is a sector of 512 bytes, and a sector is not torn.
-
-Crashes are placed at every fence and sync, before it takes effect, and at the return of every
-operation; then inside the recovery of such a state, and inside an operation that follows it.
+A test instrument beside the floors: it drives the transaction floor on the live pool, and has every
+operation crashed when it has returned (_crashes.pyx).  Readers at earlier moments look again after
+each operation.  Besides, it damages a quiet pool: is that noticed?
 """
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdlib cimport calloc, free
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.string cimport memcmp, memset
 from pmkv._blocks cimport record_class
-from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
-from pmkv._core cimport *
 from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename
-from pmkv._keytree cimport TreeCursor, keytree_seek
+from pmkv._check cimport check_pool
+from pmkv._core cimport *
+from pmkv._crashes cimport Crashes
+from pmkv._keytree cimport TreeCursor, keytree_edge, keytree_next_leaf, keytree_seek, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
-from pmkv._oracle cimport pool_print
-from pmkv._pending cimport Pending, pending_on
-from pmkv._pool cimport (
-    Geometry, Pool, file_size_for, pool_format, pool_map, pool_read_superblock, pool_repair_superblock, pool_unmap,
-)
-from pmkv._records cimport Record, record_verify
+from pmkv._pool cimport file_size_for
+from pmkv._records cimport Record, record_commit, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
-from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_mark, txn_rollback
-from pmkv._space cimport Pins, pins_add, pins_drop, pins_free, space_commit
+from pmkv._space cimport pins_add, pins_drop, space_collect, space_commit
 from pmkv._transaction cimport (
     PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all,
 )
+from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
+from pmkv._versions cimport (
+    BEFORE_KEY, Version, is_garbage_due, moments_close, moments_entries, moments_open, version_find, version_free,
+    version_read, versions_seek,
+)
+from pmkv._writeset cimport txn_abort, txn_begin, txn_mark, txn_rollback
 
-import os
-import random
-
-from pmkv._oracle import model_print
-
-cdef extern from *:
-    """
-    #define PMKV_NAME_SITE_(name, type, meaning) #name,
-    #define PMKV_TYPE_SITE_(name, type, meaning) type,
-    static const char *const site_names[] = {PMKV_SITES(PMKV_NAME_SITE_)};
-    static const char site_types[] = {PMKV_SITES(PMKV_TYPE_SITE_)};
-    """
-    const char* const site_names[]
-    const char site_types[]
-
-cdef enum EventKind:
-    STORED, FLUSHED, FENCED, SYNCED
-
-cdef struct Event:
-    EventKind kind
-    int site
-    u64 place
-    size_t size
-    size_t at                     # of a store: where its bytes begin in the log
-
-cdef struct Log:
-    Pool* p
-    int mutant                    # this site does nothing
-    u64 mutant_hits
-    Event* events
-    size_t count
-    size_t capacity
-    char* bytes
-    size_t used
-    size_t room
+from pmkv._crashes import SITE_TYPES, SITES, SimulationFailure
 
 
-# ---- the tracer -----------------------------------------------------------------------------
-
-cdef Event* add_event(Log* log, EventKind kind, u64 place, size_t size, int site) noexcept nogil:
-    if log.count == log.capacity:
-        log.capacity = log.capacity * 2 + 1024
-        log.events = <Event*>realloc(log.events, log.capacity * sizeof(Event))
-    cdef Event* event = &log.events[log.count]
-    log.count += 1
-    event.kind, event.place, event.size, event.site = kind, place, size, site
-    return event
+cdef u64 options_of(bytes name):
+    return PMKV_OPTION_UNORDERED if name[:1] == b"u" else 0
 
 
-cdef bint is_mutant(Log* log, int site) noexcept nogil:
-    if site != log.mutant:
-        return False
-    log.mutant_hits += 1
-    return True
-
-
-cdef void on_stored(void* context, u64 place, size_t size) noexcept nogil:
-    cdef Log* log = <Log*>context
-    cdef Event* event = add_event(log, STORED, place, size, 0)
-    if log.used + size > log.room:
-        log.room = (log.used + size) * 2
-        log.bytes = <char*>realloc(log.bytes, log.room)
-    memcpy(log.bytes + log.used, pmkv_at(&log.p.m, place), size)
-    event.at = log.used
-    log.used += size
-
-
-cdef void on_flushed(void* context, u64 place, size_t size, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, FLUSHED, place, size, site)
-
-
-cdef void on_fenced(void* context, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, FENCED, 0, 0, site)
-
-
-cdef void on_synced(void* context, u64 place, size_t size, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, SYNCED, place, size, site)
-
-
-cdef int on_failed_check(void* context, int site) noexcept nogil:
-    return is_mutant(<Log*>context, site)
-
-
-cdef void trace(Log* log, pmkv_tracer* tracer, Pool* p, int mutant) noexcept nogil:
-    memset(log, 0, sizeof(Log))
-    log.p = p
-    log.mutant = mutant
-    tracer.context = log
-    tracer.stored, tracer.flushed, tracer.fenced = on_stored, on_flushed, on_fenced
-    tracer.synced, tracer.failed_check = on_synced, on_failed_check
-    p.m.tracer = tracer
-
-
-cdef u64 line_print(u64 line, bytes content):
-    return pmkv_hash64(line, 5, <const char*>content, len(content))
-
-
-class SimulationFailure(AssertionError):
-    """A crash state that recovery does not bring back to what was acknowledged."""
-
-
-# ---- the simulator --------------------------------------------------------------------------------
-
-cdef class Simulator:
+cdef class Simulator(Crashes):
     """A pool of a few pages, and the power cuts that it lives through.
 
     page_domain: sectors and syncs instead of lines, flushes and fences.
@@ -153,111 +47,12 @@ cdef class Simulator:
     deeper: one state in so many is also crashed inside its recovery and inside an operation
         after it; 0 for none.
     """
-    cdef Pool live
-    cdef Pool base
-    cdef Pool scratch
-    cdef Pool* pools[3]
-    cdef Txn txn
-    cdef Txn scratch_txn
-    cdef Pins pins
-    cdef Pins no_pins
-    cdef Log log
-    cdef Log scratch_log
-    cdef pmkv_tracer tracer
-    cdef pmkv_tracer scratch_tracer
-    cdef pmkv_superblock superblock
-    cdef pmkv_superblock found     # what opening scratch finds
-    cdef Pending pending
-    cdef Report* report
-    cdef object random
-    cdef list files
-    cdef list views
-    cdef list candidates           # models that the pool may hold at the moment
-    cdef u64 base_print            # of the base's content
-    cdef u64 capacity_pages, exhaust, samples, deeper, evaluated
-    cdef bint page_domain
-    cdef readonly dict model
-    cdef readonly dict states      # print of each distinct state's content -> what it recovers to
-    cdef readonly dict counts      # states by kind of gap
+    cdef readonly list moments     # (moment, model of then, name -> place and id) of each reader
+    cdef list dropped              # names of namespaces whose rest is still there
+    cdef set asked                 # keys that readers ask for
 
-    def __cinit__(self, *, bint page_domain=False, mutant=None, seed=0, u64 header_size=32768, u64 ring_size=8192,
-                  u64 section_pages=64, u64 initial_pages=8, u64 capacity_pages=512, u64 exhaust=256,
-                  u64 samples=32, u64 deeper=16):
-        cdef Geometry g
-        cdef Pool* p
-        cdef int i
-        self.page_domain = page_domain
-        self.random = random.Random(seed)
-        self.model, self.states, self.views, self.files = {}, {}, [], []
-        self.counts = {}
-        self.capacity_pages, self.exhaust, self.samples, self.deeper = capacity_pages, exhaust, samples, deeper
-        self.report = <Report*>malloc(sizeof(Report))
-        site = SITES.index(mutant) if mutant is not None else 0
-        memset(&self.pins, 0, sizeof(Pins))
-        memset(&self.no_pins, 0, sizeof(Pins))
-        memset(&self.superblock, 0, sizeof(self.superblock))
-        self.superblock.seed[0], self.superblock.seed[1] = 7, 11
-        self.pools[0], self.pools[1], self.pools[2] = &self.live, &self.base, &self.scratch
-        for i in range(3):
-            p = self.pools[i]
-            memset(p, 0, sizeof(Pool))
-            self.files.append(os.memfd_create("pmkv-simulator"))
-            p.m.fd = self.files[-1]
-            p.m.domain = PMKV_DOMAIN_PAGE if page_domain else PMKV_DOMAIN_LINE
-            p.m.line_size = 64
-            p.writable = True
-            p.max_pages = capacity_pages
-            p.header_size, p.ring_size, p.section_pages = header_size, ring_size, section_pages
-            p.ring_place = header_size - 4096 - ring_size
-        for i in range(1, 3):
-            p = self.pools[i]
-            os.ftruncate(p.m.fd, file_size_for(p, capacity_pages))
-            if pool_map(p, capacity_pages, capacity_pages, False) != PMKV_OK:
-                raise MemoryError
-        trace(&self.log, &self.tracer, &self.live, site)
-        trace(&self.scratch_log, &self.scratch_tracer, &self.scratch, site)
-        self.pending = pending_on(&self.base, self.unit(), {})
-        g.header_size, g.ring_size = header_size, ring_size
-        g.section_pages, g.initial_pages = section_pages, initial_pages
-        self.live.reserved_pages = capacity_pages
-        self.must(pool_format(&self.live, &g, &self.superblock), "format")
-        self.live.head = self.live.checkpoint = self.live.tail = 1
-        self.live.window = ring_size // 64 // 2
-        self.must(txn_init(&self.txn, &self.live), "transaction")
-        self.must(txn_init(&self.scratch_txn, &self.scratch), "transaction")
-        self.explore(None, None, True)
-        self.scratch.seed0, self.scratch.seed1 = 7, 11
-
-    def __dealloc__(self):
-        cdef int i
-        for i in range(3):
-            pool_unmap(self.pools[i])
-        free(self.log.events)
-        free(self.log.bytes)
-        free(self.scratch_log.events)
-        free(self.scratch_log.bytes)
-        txn_free(&self.txn)
-        txn_free(&self.scratch_txn)
-        pins_free(&self.pins)
-        free(self.report)
-
-    def close(self):
-        """Gives the files back."""
-        while self.files:
-            os.close(self.files.pop())
-
-    @property
-    def mutant_hits(self):
-        """How often the site that was taken out would have acted."""
-        return self.log.mutant_hits + self.scratch_log.mutant_hits
-
-    cdef u64 unit(self):
-        return 512 if self.page_domain else 64
-
-    cdef int must(self, int status, what) except -1:
-        if status < 0:
-            raise SimulationFailure(f"{what}: status {status}, fault site {SITES[self.live.fault.site]}")
-        return status
+    def __cinit__(self, **options):
+        self.moments, self.dropped, self.asked = [], [], set()
 
     # -- operations on the live pool; each is explored when it has returned --
 
@@ -271,6 +66,8 @@ cdef class Simulator:
             after = self.model
         self.explore(self.model, after, explored)
         self.model = after
+        for moment, then, places in self.moments:
+            self.look_back(moment, then, places)
         return status
 
     def put(self, bytes key, bytes value, *, bint explored=True):
@@ -297,7 +94,8 @@ cdef class Simulator:
     def transaction(self, list steps, *, bint explored=True):
         """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
 
-        A namespace that is not there is made.  The steps of a list are undone again at its end.
+        A namespace that is not there is made; without order if its name begins with "u".  The steps of a
+        list are undone again at its end.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
@@ -321,12 +119,13 @@ cdef class Simulator:
         if name is not None:
             status = catalogue_find(&self.live, &self.txn, <bytes>name, len(name), &namespace)
             if status == PMKV_NOT_FOUND:
-                status = catalogue_add(&self.txn, <bytes>name, len(name), 0, &namespace)
+                status = catalogue_add(&self.txn, <bytes>name, len(name), options_of(name), &namespace)
         if status != PMKV_OK:
             return status
         if value is None:
             return transaction_delete(&self.txn, namespace, key, len(key))
-        item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry = key, len(key), value, len(value), False, 0
+        item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
+        item.may_change, item.expiry = False, 0
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     cdef int undone(self, list steps) except -100:
@@ -338,8 +137,8 @@ cdef class Simulator:
         return txn_rollback(&self.txn, mark) if status >= 0 else status
 
     def drop(self, bytes name, *, bint explored=True):
-        """Drops a namespace in three commits, as the store does."""
-        cdef bytes hidden = b"\0" + name
+        """Drops a namespace in three commits, as the store does: the last one when nobody may ask for it."""
+        cdef bytes hidden = b"\0%d %s" % (self.evaluated, name)
         cdef u64 namespace
         after = {key: value for key, value in self.model.items() if not isinstance(key, tuple) or key[0] != name}
         txn_begin(&self.txn)
@@ -348,8 +147,16 @@ cdef class Simulator:
         self.finish(catalogue_rename(&self.txn, name, len(name), hidden, len(hidden)), after, explored, "rename")
         txn_begin(&self.txn)
         self.finish(transaction_clear(&self.txn, namespace), after, explored, "drop")
-        txn_begin(&self.txn)
-        self.finish(catalogue_remove(&self.txn, hidden, len(hidden)), after, explored, "remove")
+        self.dropped.append(hidden)
+        self.finish_drops(explored)
+
+    cdef int finish_drops(self, bint explored) except -1:
+        cdef bytes hidden
+        while self.dropped and not self.pins.moments.open_count:
+            hidden = self.dropped.pop()
+            txn_begin(&self.txn)
+            self.finish(catalogue_remove(&self.txn, hidden, len(hidden)), self.model, explored, "remove")
+        return 0
 
     def clear(self, *, bint explored=True):
         txn_begin(&self.txn)
@@ -376,303 +183,104 @@ cdef class Simulator:
                 raise SimulationFailure("a pinned value changed")
             pins_drop(&self.pins, place)
 
+    # -- readers at earlier moments: each sees the model of its time --
+
+    def snapshot(self):
+        """As one is taken; from here on every operation is followed by a look at what it shows."""
+        cdef u64 namespace = 0
+        cdef dict places = {b"": (ROOT_DEFAULT_NAMESPACE, 0)}
+        for name in {key[0] for key in self.model if isinstance(key, tuple)}:
+            catalogue_find(&self.live, NULL, <bytes>name, len(name), &namespace)
+            places[name] = (namespace, pmkv_load(&self.live.m, namespace + NAMESPACE_ID) & SEAL_MASK)
+        if moments_open(&self.pins.moments, self.live.head) != PMKV_OK:
+            raise MemoryError
+        self.moments.append((self.live.head, dict(self.model), places))
+
+    def end_snapshot(self, size_t which, *, bint explored=True):
+        """Ends the one of that number, if there is any."""
+        if self.moments:
+            moment = self.moments.pop(which % len(self.moments))[0]
+            moments_close(&self.pins.moments, moment, self.live.head)
+            self.finish_drops(explored)
+
+    def collect(self, *, bint explored=True):
+        """Clears away what nobody sees any more, as sync() does."""
+        while is_garbage_due(&self.pins.moments):
+            self.must(space_collect(&self.txn, &self.pins, 16), "collect")
+            self.explore(self.model, self.model, explored)
+        for moment, then, places in self.moments:
+            self.look_back(moment, then, places)
+
+    def versions(self):
+        """How many are kept; those that someone sees, or that are not cleared away yet."""
+        check_pool(&self.live, True, self.report)
+        return self.report.versions
+
+    cdef int look_back(self, u64 moment, dict then, dict places) except -1:
+        """Every key that there is or was, one by one; then all of them in order."""
+        cdef dict expected
+        cdef u64 entries = 0
+        for name, (namespace, namespace_id) in places.items():
+            expected = {key[1] if name else key: value for key, value in then.items()
+                        if (key[0] == name if isinstance(key, tuple) else not name)}
+            for key in self.asked | set(expected):
+                if self.value_then(moment, namespace, namespace_id, key) != expected.get(key):
+                    raise SimulationFailure(f"at moment {moment} {name!r} shows something else of {key!r:.60}")
+            if name[:1] != b"u" and self.keys_then(moment, namespace, namespace_id) != sorted(expected):
+                raise SimulationFailure(f"at moment {moment} the keys of {name!r} are others")
+            if (moments_entries(&self.pins.moments, moment, namespace, &entries)
+                    and entries != <u64>len(expected)):
+                raise SimulationFailure(f"at moment {moment} {name!r} has {entries} keys, not {len(expected)}")
+            self.asked |= set(expected)
+        return 0
+
+    cdef object value_then(self, u64 moment, u64 namespace, u64 namespace_id, bytes key):
+        """Its value at the moment, or None."""
+        cdef Record r
+        cdef bint by_hash = (pmkv_load(&self.live.m, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED) != 0
+        cdef int status = self.must(mapping_get(&self.live, namespace + NAMESPACE_MAPPING, key, len(key), &r), "get")
+        if status != PMKV_OK or record_commit(&r) >= moment:
+            status = self.must(version_find(&self.live, namespace_id, by_hash, key, len(key), moment, &r), "version")
+        if status != PMKV_OK:
+            return None
+        self.must(record_verify(&self.live, &r), "record")
+        return r.value[:r.value_size]
+
+    cdef list keys_then(self, u64 moment, u64 namespace, u64 namespace_id):
+        """The keys of the moment: those whose record it sees, and those of the versions that it sees."""
+        cdef TreeCursor cursor
+        cdef Piece piece
+        cdef Record r
+        cdef Version v
+        cdef list now = [], kept = []
+        cdef bytes key
+        cdef int status = keytree_edge(&self.live, NULL, namespace + NAMESPACE_KEYTREE, False, &cursor)
+        while status == PMKV_OK:
+            if cursor.index >= path_end(&cursor.path).count:
+                status = keytree_next_leaf(&self.live, NULL, &cursor, True)
+                continue
+            self.must(node_piece(&self.live, NULL, path_end(&cursor.path), cursor.index, &piece), "key")
+            key = PyBytes_FromStringAndSize(NULL, parts_size(&piece.key))
+            parts_copy(&piece.key, 0, PyBytes_AS_STRING(key))
+            self.must(mapping_get(&self.live, namespace + NAMESPACE_MAPPING, key, len(key), &r), "get")
+            if record_commit(&r) < moment:
+                now.append(key)
+            cursor.index += 1
+        memset(&v, 0, sizeof(Version))
+        status = versions_seek(&self.live, namespace_id, NULL, 0, BEFORE_KEY, &cursor)
+        while status == PMKV_OK:
+            status = self.must(version_read(&self.live, namespace_id, False, &cursor, True, &v), "version")
+            if status == PMKV_OK and v.born < moment <= v.died:
+                kept.append(v.key[:v.key_size])
+        version_free(&v)
+        if kept != sorted(kept) or now != sorted(now):
+            raise SimulationFailure("keys are not in order")
+        return sorted(now + kept)
+
     def check(self):
         """Problems that check finds in the live pool."""
         check_pool(&self.live, True, self.report)
         return self.problems()
-
-    cdef list problems(self):
-        return [f"{problem_text(self.report.problems[i].what).decode()} at {self.report.problems[i].place:#x}"
-                for i in range(min(self.report.problem_count, <u64>PROBLEMS_KEPT))]
-
-    # -- exploring --
-
-    cdef int explore(self, before, after, bint explored) except -1:
-        """Goes through what the live pool's tracer saw, and crashes wherever it may.
-
-        The models are what the pool may hold; None: it may also be no pool at all yet.
-        """
-        cdef object allowed = None
-        self.candidates = [before, after]
-        if before is not None:
-            allowed = {model_print(before), model_print(after)}
-        self.walk(&self.log, self.pending, allowed, explored, 0, {})
-        if before is not None and explored:
-            self.crash(self.pending, {model_print(after)}, 0, "return", {})
-        self.log.count = self.log.used = 0
-        return 0
-
-    cdef int walk(self, Log* log, Pending pending, allowed, bint explored, int depth, dict overlay) except -1:
-        """Applies the events; at each fence and sync, first crashes, then makes durable."""
-        cdef size_t i
-        cdef Event* event
-        cdef dict durable
-        for i in range(log.count):
-            event = &log.events[i]
-            durable = None
-            if event.kind == STORED:
-                pending.store(event.place, event.size, log.bytes + event.at)
-            elif event.kind == FLUSHED and not self.page_domain:
-                pending.flush(event.place, event.size)
-            elif event.kind == (SYNCED if self.page_domain else FENCED):
-                if explored:
-                    self.crash(pending, allowed, depth, SITES[event.site], overlay)
-                durable = pending.sync(event.place, event.size) if self.page_domain else pending.fence()
-            if durable is not None and depth == 0:
-                self.base_print += self.difference(durable)
-                for line, content in durable.items():
-                    memcpy(pmkv_at(&self.base.m, line), <const char*>(<bytes>content), pending.unit)
-                    memcpy(pmkv_at(&self.scratch.m, line), <const char*>(<bytes>content), pending.unit)
-            elif durable is not None:
-                overlay.update(durable)
-        return 0
-
-    cdef int crash(self, Pending pending, allowed, int depth, gap, dict overlay) except -1:
-        """Judges the states that a crash right here may leave."""
-        cdef u64 product = 1
-        cdef list lines = list(pending.lines), counts = [len(pending.lines[line]) for line in pending.lines]
-        for count in counts:
-            product *= count
-            if product > self.exhaust:
-                break
-        if product <= self.exhaust:
-            self.crash_everywhere(pending, lines, counts, allowed, depth, gap, overlay)
-        else:
-            self.crash_sampled(pending, lines, counts, allowed, depth, gap, overlay)
-        if not self.page_domain:
-            for _ in range(self.samples // 2 if lines else 0):
-                self.judge(self.torn(pending, lines), allowed, depth, gap, overlay)
-        return 0
-
-    cdef dict choose(self, Pending pending, lines, indexes):
-        return {line: pending.lines[line][index] for line, index in zip(lines, indexes) if index}
-
-    cdef dict torn(self, Pending pending, list lines):
-        """Each word of each line of an age of its own."""
-        state = {}
-        for line in lines:
-            versions = pending.lines[line]
-            state[line] = b"".join(versions[self.random.randrange(len(versions))][at:at + 8]
-                                   for at in range(0, 64, 8))
-        return state
-
-    cdef int crash_everywhere(self, Pending pending, list lines, list counts, allowed, int depth, gap,
-                              dict overlay) except -1:
-        cdef list indexes = [0] * len(lines)
-        cdef int at
-        while True:
-            self.judge(self.choose(pending, lines, indexes), allowed, depth, gap, overlay)
-            at = 0
-            while at < len(lines):
-                indexes[at] += 1
-                if indexes[at] < counts[at]:
-                    break
-                indexes[at] = 0
-                at += 1
-            if at == len(lines):
-                return 0
-
-    cdef int crash_sampled(self, Pending pending, list lines, list counts, allowed, int depth, gap,
-                           dict overlay) except -1:
-        """None, all, each alone, each missing, each prefix in time, and random ones."""
-        cdef list newest = [count - 1 for count in counts]
-        cdef dict prefix = {}
-        cdef int i
-        self.judge({}, allowed, depth, gap, overlay)
-        self.judge(self.choose(pending, lines, newest), allowed, depth, gap, overlay)
-        for i in range(len(lines) if depth == 0 else 0):
-            alone = [0] * len(lines)
-            alone[i] = newest[i]
-            self.judge(self.choose(pending, lines, alone), allowed, depth, gap, overlay)
-            missing = list(newest)
-            missing[i] = 0
-            self.judge(self.choose(pending, lines, missing), allowed, depth, gap, overlay)
-        for line, index in pending.order if depth == 0 else ():
-            prefix[line] = pending.lines[line][index]
-            self.judge(dict(prefix), allowed, depth, gap, overlay)
-        for i in range(self.samples):
-            indexes = [self.random.randrange(count) for count in counts]
-            self.judge(self.choose(pending, lines, indexes), allowed, depth, gap, overlay)
-        return 0
-
-    cdef int judge(self, dict state, allowed, int depth, gap, dict overlay) except -1:
-        """Lays a state out, recovers it, checks it, compares it; then crashes it deeper."""
-        cdef u64 outcome = 0
-        cdef dict whole = {**overlay, **state} if overlay else state
-        cdef u64 key = self.base_print + self.difference(whole)
-        cdef object known = self.states.get(key)
-        if known is not None:
-            if allowed is not None and known not in allowed:
-                raise SimulationFailure(f"crash at {gap}: the pool holds neither what was acknowledged nor that "
-                                        "and the operation in flight")
-            return 0
-        self.counts[gap] = self.counts.get(gap, 0) + 1
-        self.evaluated += 1
-        self.lay_out(whole)
-        try:
-            outcome = self.recover_and_check(allowed, gap)
-            self.states[key] = outcome
-            if depth == 0 and self.deeper and allowed is not None and self.evaluated % self.deeper == 0:
-                self.crash_deeper(whole, outcome)
-        finally:
-            self.restore(whole)
-        return 0
-
-    cdef u64 difference(self, dict lines) except? 0:
-        """What laying these lines over the base adds to its print; states with one print hold the same."""
-        cdef u64 total = 0
-        cdef bytes was, content
-        for line, content in lines.items():
-            was = (<const char*>pmkv_at(&self.base.m, line))[:len(content)]
-            if was != content:
-                total += line_print(line, content) - line_print(line, was)
-        return total
-
-    cdef int lay_out(self, dict state) except -1:
-        for line, content in state.items():
-            memcpy(pmkv_at(&self.scratch.m, line), <const char*>(<bytes>content), len(content))
-        self.scratch_log.count = self.scratch_log.used = 0
-        return 0
-
-    cdef int restore(self, dict state) except -1:
-        """Scratch is the base again: what the state and the tracer say was stored is copied back."""
-        cdef size_t i
-        cdef Event* event
-        for line, content in state.items():
-            memcpy(pmkv_at(&self.scratch.m, line), pmkv_at(&self.base.m, line), len(content))
-        for i in range(self.scratch_log.count):
-            event = &self.scratch_log.events[i]
-            if event.kind == STORED:
-                memcpy(pmkv_at(&self.scratch.m, event.place), pmkv_at(&self.base.m, event.place), event.size)
-        self.scratch_log.count = self.scratch_log.used = 0
-        return 0
-
-    cdef u64 recover_and_check(self, allowed, gap) except? 0:
-        """Opens scratch as a pool is opened; what it holds."""
-        cdef u64 replayed, fingerprint = 0
-        cdef u64 size = file_size_for(&self.scratch, self.capacity_pages)
-        cdef int status
-        if allowed is None:
-            status = self.read_superblock()
-            if status in (PMKV_FOREIGN, PMKV_TRUNCATED, PMKV_CORRUPTED):
-                return 0          # not a pool yet: refused, and made again
-        status = recovery_run(&self.scratch, size, &replayed)
-        if status == PMKV_OK and allowed is None:
-            status = pool_repair_superblock(&self.scratch, &self.found)
-        if status != PMKV_OK:
-            raise SimulationFailure(f"crash at {gap}: recovery ends with status {status} "
-                                    f"({SITES[self.scratch.fault.site]} at {self.scratch.fault.place:#x})")
-        self.scratch.max_pages = self.capacity_pages
-        return self.judge_content(allowed, gap)
-
-    cdef int read_superblock(self):
-        """Through the file, as opening does."""
-        return pool_read_superblock(&self.scratch, self.scratch.m.fd, file_size_for(&self.scratch, self.capacity_pages),
-                                    &self.found)
-
-    cdef u64 judge_content(self, allowed, gap) except? 0:
-        cdef u64 fingerprint = 0
-        cdef int status
-        check_pool(&self.scratch, True, self.report)
-        if self.report.problem_count:
-            raise SimulationFailure(f"crash at {gap}: {self.problems()[:5]}")
-        status = pool_print(&self.scratch, &fingerprint)
-        if status != PMKV_OK:
-            raise SimulationFailure(f"crash at {gap}: reading ends with status {status}")
-        if allowed is None:
-            if fingerprint != 0:
-                raise SimulationFailure(f"crash at {gap}: a new pool is not empty")
-        elif fingerprint not in allowed:
-            raise SimulationFailure(f"crash at {gap}: the pool holds neither what was acknowledged nor that "
-                                    "and the operation in flight")
-        return fingerprint
-
-    # -- deeper --
-
-    cdef int crash_deeper(self, dict state, u64 outcome) except -1:
-        """Crashes inside the recovery that was just traced, then inside an operation after it.
-
-        What a crash inside recovery leaves must recover to the same content.
-        """
-        cdef Log recovery = self.scratch_log
-        cdef Pending pending = pending_on(&self.base, self.unit(), dict(state))
-        cdef u64 samples = self.samples
-        self.take_log()
-        self.samples = min(samples, <u64>8)
-        try:
-            pending.overlay = overlay = dict(state)
-            self.restore_all(&recovery, state)
-            self.walk(&recovery, pending, {outcome}, True, 1, overlay)
-            self.crash_in_successor(state, outcome)
-        finally:
-            self.samples = samples
-            free(recovery.events)
-            free(recovery.bytes)
-        return 0
-
-    cdef void take_log(self) noexcept:
-        """The scratch log's memory is the caller's now; scratch gets a new one."""
-        self.scratch_log.events = NULL
-        self.scratch_log.bytes = NULL
-        self.scratch_log.count = self.scratch_log.capacity = 0
-        self.scratch_log.used = self.scratch_log.room = 0
-
-    cdef int restore_all(self, Log* log, dict state) except -1:
-        cdef size_t i
-        for i in range(log.count):
-            if log.events[i].kind == STORED:
-                memcpy(pmkv_at(&self.scratch.m, log.events[i].place), pmkv_at(&self.base.m, log.events[i].place),
-                       log.events[i].size)
-        return self.restore(state)
-
-    cdef int crash_in_successor(self, dict state, u64 outcome) except -1:
-        """Recovers the state once more and puts a key: crashes of that leave the outcome, or it and the key."""
-        cdef Log log
-        cdef u64 after = 0, replayed
-        cdef Item item
-        cdef bytes key, value
-        cdef Pending pending
-        key, value = self.successor()
-        item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry = key, len(key), value, len(value), False, 0
-        self.lay_out(state)
-        if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
-            raise SimulationFailure("recovery of the same state fails the second time")
-        self.scratch.max_pages = self.capacity_pages
-        txn_begin(&self.scratch_txn)
-        if transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS) != PMKV_OK or \
-                space_commit(&self.scratch_txn, &self.no_pins) != PMKV_OK:
-            raise SimulationFailure(f"a put after recovery fails ({SITES[self.scratch.fault.site]})")
-        after = self.judge_content({self.with_pair(outcome, key, value)}, "a put after recovery")
-        log = self.scratch_log
-        self.take_log()
-        self.restore_all(&log, state)
-        overlay = dict(state)
-        pending = pending_on(&self.base, self.unit(), overlay)
-        try:
-            self.walk(&log, pending, {outcome, after}, True, 1, overlay)
-            self.crash(pending, {after}, 1, "return", overlay)
-        finally:
-            free(log.events)
-            free(log.bytes)
-        return 0
-
-    cdef tuple successor(self):
-        """A put to follow a crash: that of the operation in flight but for one byte, so that its entry
-        shares lines and sectors with the torn one; or another."""
-        before, after = self.candidates
-        changed = [key for key in after if isinstance(key, bytes) and after[key] and before.get(key) != after[key]]
-        if changed and self.random.random() < 0.75:
-            key = self.random.choice(changed)
-            return key, bytes([after[key][0] ^ 1]) + after[key][1:]
-        key = self.random.choice([key for key in before if isinstance(key, bytes)] or [b"k"])
-        return key, bytes([self.random.randrange(256)]) * self.random.choice((3, 40, 100))
-
-    cdef u64 with_pair(self, u64 outcome, bytes key, bytes value) except? 0:
-        """The print of what scratch held, with the pair put: computed from the models, not from scratch."""
-        for model in self.candidates:
-            if model_print(model) == outcome:
-                return model_print({**model, key: value})
-        raise SimulationFailure("the outcome is no model")
     # -- damage, which is no crash: is it noticed? --
 
     def notices(self, str site, bytes key):
@@ -723,7 +331,8 @@ cdef class Simulator:
         if status != PMKV_OK or site == "CHECK_SUPERBLOCK" or site == "CHECK_INDIRECT":
             return status
         if site == "CHECK_DESCRIPTOR":
-            item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry = b"new", 3, b"x" * 103, 103, False, 0
+            item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
+            item.may_change, item.expiry = False, 0
             txn_begin(&self.scratch_txn)
             status = transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)
@@ -754,7 +363,3 @@ cdef class Simulator:
         at = self.live.ring_place + position * 64 % self.live.ring_size
         (<u64*>pmkv_at(&self.scratch.m, ROOT_CHECKPOINT))[0] = pmkv_seal(position)
         return ((pmkv_load(&self.scratch.m, at + 32) & GRANULE_MASK) << GRANULE_SHIFT) + 40 * 16 + 8
-
-
-SITES = [site_names[i].decode() for i in range(PMKV_SITE_COUNT)]
-SITE_TYPES = {site_names[i].decode(): chr(site_types[i]) for i in range(PMKV_SITE_COUNT)}

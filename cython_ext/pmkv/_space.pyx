@@ -27,13 +27,13 @@ from pmkv._redo cimport redo_commit, redo_indirect_size
 from pmkv._versions cimport (
     is_garbage_due, moments_free, moments_newest, moments_save_counts, version_keep, versions_collect,
 )
-from pmkv._writeset cimport Txn, txn_abort, txn_data, txn_fail, txn_log_sealed, txn_push, txn_read_sealed
+from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_data, txn_fail, txn_log_sealed, txn_push, txn_read_sealed
 
 cdef enum:
     LIMBO_PLACES = 511
     DRAIN_SHARE = 16              # a pass over limbo is due when so large a part of it is ripe
-    COLLECT = 16                  # versions that a commit looks at, and two for each record that it retires
-    COLLECT_ALL = 1024            # that a commit of nothing else looks at
+    COLLECT = 16                  # versions that each commit has looked at, and two for each record it retires
+    COLLECT_FROM = 128            # so many at once, or more
 
 cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else a record's place,
 cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
@@ -276,32 +276,43 @@ cdef int commit(Txn* t, Pins* pins) noexcept nogil:
     return redo_commit(t, page_place(t.p, spare_page) if spare_size else 0, spare_size)
 
 
-cdef int collect_and_commit(Txn* t, Pins* pins, u64 most) noexcept nogil:
-    """Looks at `most` versions that may be of no use any more; 0: at none."""
+cdef int finish(Txn* t, Pins* pins) noexcept nogil:
+    """Commits, or leaves the pool as it was; the transaction is empty then."""
     cdef u64 ripe = pins.ripe
-    cdef u64 resume[2]
-    cdef int status
-    resume[0], resume[1] = pins.moments.garbage_from[0], pins.moments.garbage_from[1]
-    if t.status == PMKV_OK and most:
-        versions_collect(t, &pins.moments, most, resume)
-    status = commit(t, pins) if t.status == PMKV_OK else t.status
+    cdef int status = commit(t, pins) if t.status == PMKV_OK else t.status
     if status != PMKV_OK:
         pins.ripe = max(pins.ripe, ripe)
-    else:
-        pins.moments.garbage_from[0], pins.moments.garbage_from[1] = resume[0], resume[1]
     txn_abort(t)                  # after a commit: there is nothing left to forget but memory
     return status
 
 
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
-    """Frees what the transaction retired, and commits.
+    """Frees what the transaction retired, and commits; then looks after versions, if that is due.
 
     An error leaves the pool as it was before the transaction.
     """
-    cdef bint due = t.word_count != 0 and is_garbage_due(&pins.moments)
-    return collect_and_commit(t, pins, COLLECT + 2 * t.freed_count if due else 0)
+    cdef u64 owed = COLLECT + 2 * t.freed_count if t.word_count else 0
+    cdef int status = finish(t, pins)
+    if status == PMKV_OK and is_garbage_due(&pins.moments):
+        pins.moments.owed += owed
+        if pins.moments.owed >= COLLECT_FROM:
+            space_collect(t, pins, pins.moments.owed)
+            pins.moments.owed = 0
+    return status
 
 
-cdef int space_collect(Txn* t, Pins* pins) noexcept nogil:
-    """One commit of an empty transaction, which takes out versions that nobody sees any more."""
-    return collect_and_commit(t, pins, COLLECT_ALL)
+cdef int space_collect(Txn* t, Pins* pins, u64 most) noexcept nogil:
+    """A commit of its own that takes versions out which nobody sees any more, so that what fails here
+    fails no write.  Damaged trees are left alone: check() tells of them.
+    """
+    cdef u64 resume[2]
+    cdef int status
+    txn_begin(t)
+    if t.status == PMKV_OK:
+        versions_collect(t, &pins.moments, most, resume)
+    status = finish(t, pins)
+    if status == PMKV_CORRUPTED:
+        resume[0], resume[1] = pins.moments.garbage_to, 0
+    if status == PMKV_OK or status == PMKV_CORRUPTED:
+        pins.moments.garbage_from[0], pins.moments.garbage_from[1] = resume[0], resume[1]
+    return status

@@ -156,8 +156,9 @@ cdef class Table(Reader):
         read_bytes(key, &k, True)
         try:
             self.begin(not self.may_wait(0))
-            status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
-            status = self.settle(status)
+            status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
+            if status == PMKV_FULL and self.drain_for_room():
+                status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
             self.end(status)
         finally:
             release(&k)
@@ -555,6 +556,7 @@ cdef class Table(Reader):
             self.e.txn.now = 0
         status = self.delete_batch(batch, 0, batch.count, &total)
         if status == PMKV_FULL and self.t == NULL:
+            self.drain_for_room()
             status, total, first = PMKV_OK, 0, 0
             while first < batch.count and status >= 0:
                 self.start()

@@ -146,10 +146,8 @@ cdef class Unordered:
 
 cdef object unordered(Reader table, Shows shows, u64 most):
     cdef Unordered u = Unordered.__new__(Unordered)
-    u.table, u.shows, u.left, u.entries = table, shows, most, table.entry_word()
-    if table.as_of:
-        u.moment = table.moment
-    elif table.t == NULL:
-        u.moment = table.e.now()
+    u.table, u.shows, u.left = table, shows, most
+    u.moment = table.reading_at()
+    u.entries = table.entry_word()
     u.now = table.now() if u.moment is None else u.moment.time
     return u

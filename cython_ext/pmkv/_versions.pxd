@@ -22,6 +22,7 @@ cdef struct Moments:
     size_t counts_capacity
     u64 garbage_from[2]          # deaths from here on, (commit, granule), may be of no use any more
     u64 garbage_to               # up to those of this commit, not included
+    u64 owed                     # so many of them are due to be looked at
 
 # A version as its key says.
 cdef struct Version:

@@ -294,54 +294,62 @@ cdef int read_entry(Pool* p, Txn* t, TreeCursor* cursor, Piece* piece) noexcept 
     return node_piece(p, t, path_end(&cursor.path), cursor.index, piece) if status == PMKV_OK else status
 
 
-cdef int look_at_deaths(Txn* t, const u64* start, u64 end, char* deaths, int* count) noexcept nogil:
-    """Copies the next few keys from `start` on, of commits before `end`."""
+cdef int look_at_deaths(Txn* t, const u64* start, u64 end, int most, char* deaths, int* count) noexcept nogil:
+    """Copies the next keys from `start` on, of commits before `end`: each larger than the one before."""
     cdef TreeCursor cursor
     cdef Piece piece
-    cdef char first[DEATH_SIZE]
+    cdef char last[DEATH_SIZE]
+    cdef char* death
     cdef bint exact
     cdef int status
     count[0] = 0
-    put_number(first, start[0], 8)
-    put_number(first + 8, start[1], 5)
-    first[13] = 0
-    status = keytree_seek(t.p, t, ROOT_DEATHS, first, DEATH_SIZE, &cursor, &exact)
-    while status == PMKV_OK and count[0] < AT_ONCE:
+    put_number(last, start[0], 8)
+    put_number(last + 8, start[1], 5)
+    last[13] = 0
+    status = keytree_seek(t.p, t, ROOT_DEATHS, last, DEATH_SIZE, &cursor, &exact)
+    while status == PMKV_OK and count[0] < most:
         status = read_entry(t.p, t, &cursor, &piece)
         if status == PMKV_OK and parts_size(&piece.key) != DEATH_SIZE:
             status = corrupted(t.p, PMKV_CHECK_TREE, path_end(&cursor.path).place)
         if status != PMKV_OK:
             break
-        parts_copy(&piece.key, 0, deaths + count[0] * DEATH_SIZE)
-        if get_number(deaths + count[0] * DEATH_SIZE, 8) >= end:
+        death = deaths + count[0] * DEATH_SIZE
+        parts_copy(&piece.key, 0, death)
+        if memcmp(death, last, DEATH_SIZE) < 0:
+            return corrupted(t.p, PMKV_CHECK_TREE, path_end(&cursor.path).place)
+        if get_number(death, 8) >= end:
             break
+        memcpy(last, death, DEATH_SIZE)
         count[0] += 1
         cursor.index += 1
     return PMKV_OK if status == PMKV_NOT_FOUND else status
 
 
 cdef int versions_collect(Txn* t, const Moments* m, u64 most, u64* resume) noexcept nogil:
-    """Takes out versions that nobody sees, looking at `most` or a few more; `resume`: where to go on."""
+    """Takes out versions that nobody sees, looking at `most`; `resume`: where to go on.
+
+    A version whose record is damaged stays where it is: check() tells of it.
+    """
     cdef char deaths[AT_ONCE * DEATH_SIZE]
     cdef const char* death
     cdef Record r
     cdef u64 looked = 0
-    cdef int i, count = 0, status
+    cdef int i, count = 0, portion, status
     resume[0], resume[1] = m.garbage_from[0], m.garbage_from[1]
     while looked < most and t.status == PMKV_OK:
-        status = look_at_deaths(t, resume, m.garbage_to, deaths, &count)
+        portion = <int>min(most - looked, <u64>AT_ONCE)
+        status = look_at_deaths(t, resume, m.garbage_to, portion, deaths, &count)
         if status != PMKV_OK:
             return txn_fail(t, status)
         for i in range(count):
             death = deaths + i * DEATH_SIZE
-            status = record_parse(t.p, get_number(death + 8, 5) << GRANULE_SHIFT, &r)
-            if status != PMKV_OK:
-                return txn_fail(t, status)
-            if not is_seen(m, record_commit(&r), get_number(death, 8)) and take_out(t, death) != PMKV_OK:
+            if (record_parse(t.p, get_number(death + 8, 5) << GRANULE_SHIFT, &r) == PMKV_OK
+                    and record_body_is_whole(t.p, &r) and not is_seen(m, record_commit(&r), get_number(death, 8))
+                    and take_out(t, death) != PMKV_OK):
                 return t.status
             resume[0], resume[1] = get_number(death, 8), get_number(death + 8, 5) + 1
         looked += count
-        if count < AT_ONCE:
+        if count < portion:
             resume[0], resume[1] = m.garbage_to, 0
             break
     return t.status
