@@ -21,7 +21,7 @@ import importlib.util
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -31,6 +31,7 @@ _MAP_SIZE = 64 << 30  # LMDB's limit; address space, not memory
 _SQL_TABLE = "CREATE TABLE IF NOT EXISTS kv (k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID"
 _SQL_PUT = "INSERT OR REPLACE INTO kv VALUES (?, ?)"
 _SQL_GET = "SELECT v FROM kv WHERE k = ?"
+_SQL_PREFIX = "SELECT k, v FROM kv WHERE k BETWEEN ? AND ? ORDER BY k"
 _SQL_SCAN = "SELECT k, v FROM kv WHERE k >= ? ORDER BY k LIMIT ?"
 
 
@@ -41,6 +42,7 @@ class Reader(NamedTuple):
     get_many: Callable[[list[bytes]], object]
     view: Callable[[bytes], object]  # without a copy where the engine can, else `get`
     scan: Callable[[bytes, int | None], Iterable[Pair]] | None = None  # in order, from a key on
+    prefixed: Callable[[bytes], Iterable[Pair]] | None = None  # in order, those that begin so
 
 
 class Engine:
@@ -72,6 +74,10 @@ class Engine:
         """What to read with; a transaction for engines that read in one."""
         yield self.reader
 
+    def snapshot(self) -> contextlib.AbstractContextManager[Reader] | None:
+        """What to read one moment with while others write; None where there is no such."""
+        return None
+
     def storage_bytes(self) -> int:
         """Bytes that the store's files take."""
         return allocated_bytes(self.directory)
@@ -95,8 +101,10 @@ class Pmkv(Engine):
         self.reader = Reader(db.get, db.get_many, db.view)
         if self.ordered:
             self.reader = self.reader._replace(
-                scan=lambda start, limit: db.items(start=start, limit=limit)
+                scan=lambda start, limit: db.items(start=start, limit=limit),
+                prefixed=lambda prefix: db.items(prefix=prefix),
             )
+        self._db_snapshot = db.snapshot
 
         def transact(pairs: list[Pair]) -> None:
             with db.begin(write=True) as txn:
@@ -105,6 +113,18 @@ class Pmkv(Engine):
                     put(key, value)
 
         self.transact = transact
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[Reader]:
+        with self._db_snapshot() as moment:
+            scan = None
+            if self.ordered:
+                scan = lambda start, limit: moment.items(start=start, limit=limit)  # noqa: E731
+            yield Reader(moment.get, moment.get_many, moment.view, scan)
+
+    def snapshot(self) -> contextlib.AbstractContextManager[Reader]:
+        """A snapshot of the store."""
+        return self._snapshot()
 
 
 class PmkvUnordered(Pmkv):
@@ -154,7 +174,14 @@ class Lmdb(Engine):
                 cursor.set_range(start)
                 return islice(cursor, limit)
 
-            yield Reader(txn.get, cursor.getmulti, viewing.get, scan)
+            def prefixed(prefix: bytes) -> Iterable[Pair]:
+                return beginning(prefix, scan(prefix, None))
+
+            yield Reader(txn.get, cursor.getmulti, viewing.get, scan, prefixed)
+
+    def snapshot(self) -> contextlib.AbstractContextManager[Reader]:
+        """A read transaction, which shows the moment at which it began."""
+        return self.reading()
 
 
 class LmdbWritemap(Lmdb):
@@ -180,8 +207,13 @@ class Plyvel(Engine):
         self.put = functools.partial(db.put, sync=True) if power_safe else db.put
         self.close = db.close
         self.reader = Reader(
-            get, looped(get), get, lambda start, limit: islice(db.iterator(start=start), limit)
+            get,
+            looped(get),
+            get,
+            lambda start, limit: islice(db.iterator(start=start), limit),
+            lambda prefix: db.iterator(prefix=prefix),
         )
+        self._db_snapshot = db.snapshot
 
         def put_many(pairs: list[Pair]) -> None:
             with batch() as writing:
@@ -189,6 +221,18 @@ class Plyvel(Engine):
                     writing.put(key, value)
 
         self.put_many = put_many
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[Reader]:
+        with contextlib.closing(self._db_snapshot()) as moment:
+            get, iterator = moment.get, moment.iterator
+            yield Reader(
+                get, looped(get), get, lambda start, limit: islice(iterator(start=start), limit)
+            )
+
+    def snapshot(self) -> contextlib.AbstractContextManager[Reader]:
+        """A snapshot of the database."""
+        return self._snapshot()
 
 
 class Rocksdict(Engine):
@@ -212,6 +256,7 @@ class Rocksdict(Engine):
             db.get,
             db.get,
             lambda start, limit: islice(db.items(from_key=start), limit),
+            lambda prefix: beginning(prefix, db.items(from_key=prefix)),
         )
 
         def put_many(pairs: list[Pair]) -> None:
@@ -264,7 +309,11 @@ class Sqlite(Engine):
             return run(_SQL_SCAN, (start, -1 if limit is None else limit))
 
         self.put = put
-        self.reader = Reader(get, looped(get), get, scan)
+
+        def prefixed(prefix: bytes) -> Iterable[Pair]:
+            return run(_SQL_PREFIX, (prefix, prefix + bytes([255] * 16)))
+
+        self.reader = Reader(get, looped(get), get, scan, prefixed)
 
     def put_many(self, pairs: list[Pair]) -> None:
         """A transaction around executemany."""
@@ -320,6 +369,11 @@ def looped(get: Callable[[bytes], bytes | None]) -> Callable[[list[bytes]], obje
         return [get(key) for key in keys]
 
     return get_many
+
+
+def beginning(prefix: bytes, pairs: Iterable[Pair]) -> Iterable[Pair]:
+    """Pairs up to the first whose key does not begin so: for engines that scan from a key on."""
+    return takewhile(lambda pair: pair[0].startswith(prefix), pairs)
 
 
 def installed(*engines: type[Engine]) -> list[type[Engine]]:

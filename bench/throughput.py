@@ -38,7 +38,7 @@ from _common import (
     value_at,
     wait_until_quiet,
 )
-from _engines import ENGINES, Dict, Engine, described, installed, take_turns
+from _engines import ENGINES, Dict, Engine, Reader, described, installed, take_turns
 
 LARGE_VALUE_SIZE = 1 << 20
 LARGE_VALUE_COUNT = 20
@@ -50,10 +50,14 @@ GET, GET_NEW, GET_ABSENT = "get", "get, key objects just made", "get, absent"
 GET_MANY_ROW = f"get_many of {GET_MANY}, per key"
 PUT, PUT_MANY_ROW = "put, durable", f"put_many of {BATCH:,}, per key"
 LARGE_PUT, LARGE_VIEW = "put of 1 MiB", "view of 1 MiB"
-SCANS, SCAN_ITEMS, TRANSACTION = 2000, 100, 10
+SCANS, SCAN_ITEMS, PREFIX = 2000, 100, 2
 NEW_AGAIN = 1 << 30  # indexes of keys that no other workload puts
 SCAN_ROW, SCAN_SOME_ROW = "scan of all items, per item", f"scan of {SCAN_ITEMS} items"
-TRANSACTION_ROW = f"transaction of {TRANSACTION} puts, per put"
+PREFIX_ROW = f"scan by a prefix of {PREFIX} bytes, per scan"
+TRANSACTION_SIZES = (1, 10, 1000)
+SNAPSHOT_PUT = "snapshots under writes: overwrite, per put"
+SNAPSHOT_GET = "snapshots under writes: get of what was overwritten"
+SNAPSHOT_SCAN = "snapshots under writes: scan of all, per item"
 LOAD = f"load, put_many of {BATCH:,}, per key"
 
 Results = dict[str, dict[str, float]]
@@ -135,16 +139,21 @@ def view_large(_plan: Plan, engine: Engine, _turn: int) -> float:
 def scan_all(_plan: Plan, engine: Engine, _turn: int) -> float:
     """All items in the order of their keys, per item."""
     with engine.reading() as reader:
-        assert reader.scan
-        count = 0
+        return walk(reader)
 
-        def loop() -> None:
-            nonlocal count
-            for _key, _value in reader.scan(b"", None):
-                count += 1
 
-        took = elapsed_ns(loop)
-    return took / count
+def walk(reader: Reader) -> float:
+    """All items, per item."""
+    scan = reader.scan
+    assert scan
+    count = 0
+
+    def loop() -> None:
+        nonlocal count
+        for _key, _value in scan(b"", None):
+            count += 1
+
+    return elapsed_ns(loop) / count
 
 
 def scan_some(plan: Plan, engine: Engine, turn: int) -> float:
@@ -161,17 +170,73 @@ def scan_some(plan: Plan, engine: Engine, turn: int) -> float:
         return call_each(some, starts)
 
 
-def transact(plan: Plan, engine: Engine, turn: int) -> float:
-    """New random keys, put one by one in transactions of ten."""
-    pairs = pairs_at(len(plan.keys) + NEW_AGAIN + turn * plan.puts, plan.puts)
-    return call_batches(engine.transact, pairs, TRANSACTION)
+def scan_prefixed(plan: Plan, engine: Engine, turn: int) -> float:
+    """All items whose keys begin as a random key does: 15 of a million."""
+    prefixes = [key[:PREFIX] for key in sample(plan.keys, min(SCANS, len(plan.keys)), turn)]
+    with engine.reading() as reader:
+        prefixed = reader.prefixed
+        assert prefixed
+
+        def those(prefix: bytes) -> None:
+            for _key, _value in prefixed(prefix):
+                pass
+
+        return call_each(those, prefixes)
 
 
-SCANS_ROWS = {SCAN_ROW: scan_all, SCAN_SOME_ROW: scan_some}
+def transact(size: int, plan: Plan, engine: Engine, turn: int) -> float:
+    """New random keys, put one by one in transactions of that size."""
+    first = len(plan.keys) + NEW_AGAIN * (1 + TRANSACTION_SIZES.index(size))
+    return call_batches(engine.transact, pairs_at(first + turn * plan.puts, plan.puts), size)
+
+
+def overwritten(plan: Plan, turn: int) -> list[tuple[bytes, bytes]]:
+    """Existing keys with other values."""
+    keys = sample(plan.keys, min(plan.puts, len(plan.keys)), turn)
+    return [(key, value_at(turn, VALUE_SIZE)) for key in keys]
+
+
+def snapshot_put(plan: Plan, engine: Engine, turn: int) -> float:
+    """Random existing keys are overwritten, one by one, while a reader still sees them."""
+    pairs = overwritten(plan, turn)
+    moment = engine.snapshot()
+    assert moment
+    with moment:
+        return put_each(engine.put, pairs)
+
+
+def snapshot_get(plan: Plan, engine: Engine, turn: int) -> float:
+    """What the reader sees of keys that were overwritten since it began."""
+    pairs = overwritten(plan, turn)
+    moment = engine.snapshot()
+    assert moment
+    with moment as reader:
+        call_batches(engine.put_many, pairs, BATCH)
+        return call_each(reader.get, [key for key, _ in pairs])
+
+
+def snapshot_scan(plan: Plan, engine: Engine, turn: int) -> float:
+    """All that the reader sees, in order, some of it overwritten since it began."""
+    moment = engine.snapshot()
+    assert moment
+    with moment as reader:
+        call_batches(engine.put_many, overwritten(plan, turn), BATCH)
+        return walk(reader)
+
+
+SCANS_ROWS = {SCAN_ROW: scan_all, SCAN_SOME_ROW: scan_some, PREFIX_ROW: scan_prefixed}
+SNAPSHOTS = {
+    SNAPSHOT_PUT: snapshot_put,
+    SNAPSHOT_GET: snapshot_get,
+    SNAPSHOT_SCAN: snapshot_scan,
+}
 READS = {GET: get, GET_NEW: get_new, GET_ABSENT: get_absent, GET_MANY_ROW: get_many}
 WRITES = {
     PUT: put,
-    TRANSACTION_ROW: transact,
+    **{
+        f"transaction of {size:,}, per put": functools.partial(transact, size)
+        for size in TRANSACTION_SIZES
+    },
     PUT_MANY_ROW: put_many,
     LARGE_PUT: put_large,
     LARGE_VIEW: view_large,
@@ -211,7 +276,13 @@ def run(engines: Sequence[Engine], given: argparse.Namespace) -> tuple[Results, 
     storage = {engine.name: engine.storage_bytes() / data_size for engine in stores}
     results: Results = {LOAD: load_took}
     with_order = [engine for engine in stores if has_order(engine)]
-    for workloads, takers in ((READS, engines), (SCANS_ROWS, with_order), (WRITES, stores)):
+    with_moments = [engine for engine in with_order if engine.snapshot()]
+    for workloads, takers in (
+        (READS, engines),
+        (SCANS_ROWS, with_order),
+        (SNAPSHOTS, with_moments),
+        (WRITES, stores),
+    ):
         for name, workload in workloads.items():
             note(f"measuring {name} ...")
             work = functools.partial(workload, plan)

@@ -33,7 +33,8 @@ cdef enum:
     LIMBO_PLACES = 511
     DRAIN_SHARE = 16              # a pass over limbo is due when so large a part of it is ripe
     COLLECT = 16                  # versions that each commit has looked at, and two for each record it retires
-    COLLECT_FROM = 128            # so many at once, or more
+    COLLECT_FROM = 128            # so many at once, or more,
+    COLLECT_MOST = 1024           # but not many more: each of them is a dozen words of a commit
 
 cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else a record's place,
 cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
@@ -294,11 +295,17 @@ cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
     cdef u64 owed = COLLECT + 2 * t.freed_count if t.word_count else 0
     cdef int status = finish(t, pins)
     if status == PMKV_OK and is_garbage_due(&pins.moments):
-        pins.moments.owed += owed
-        if pins.moments.owed >= COLLECT_FROM:
-            space_collect(t, pins, pins.moments.owed)
-            pins.moments.owed = 0
+        pay_off(t, pins, owed)
     return status
+
+
+cdef void pay_off(Txn* t, Pins* pins, u64 more) noexcept nogil:
+    """Has versions looked at, when enough of them are owed that a commit pays."""
+    cdef u64 owed = pins.moments.owed + more
+    if owed >= COLLECT_FROM:
+        space_collect(t, pins, min(owed, <u64>COLLECT_MOST))
+        owed -= min(owed, <u64>COLLECT_MOST)
+    pins.moments.owed = owed if is_garbage_due(&pins.moments) else 0
 
 
 cdef int space_collect(Txn* t, Pins* pins, u64 most) noexcept nogil:

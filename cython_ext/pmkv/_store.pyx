@@ -12,6 +12,7 @@ from pmkv._space cimport Pins
 from pmkv._reading cimport VerifyMode
 from pmkv._redo cimport redo_checkpoint
 from pmkv._table cimport Table
+from pmkv._versions cimport Count
 
 
 DOMAINS = ("process", "byte", "cacheline", "page")
@@ -123,6 +124,7 @@ cdef class Core(Table):
         transaction = (self.e.txn.word_capacity * 16 + (self.e.txn.table_mask + 1) * 8 + self.e.txn.range_capacity * 16
                        + self.e.txn.freed_capacity * 8 + self.e.txn.before_capacity * 16 + self.e.txn.entry_capacity)
         pinned = (self.e.pins.mask + 1) * 16 if self.e.pins.pin != NULL else 0
+        pinned += self.e.pins.moments.capacity * 8 + self.e.pins.moments.counts_capacity * sizeof(Count)
         handle = sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock)
         return {"handle_bytes": handle, "transaction_bytes": transaction, "pin_bytes": pinned, "views": self.e.views,
                 "cache_bytes": 0, "buffer_bytes": 0, "total_bytes": transaction + pinned + handle}
