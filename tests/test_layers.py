@@ -29,20 +29,22 @@ MODULES = [
     ["_records"],  # L3
     ["_mapping", "_treenode"],
     ["_keytree"],
+    ["_mapmove", "_treemove"],
     ["_space"],  # L4
     ["_transaction"],
     ["_recovery", "_check", "_catalogue"],  # L5
+    ["_compact"],
     ["_arguments", "_oracle", "_pending"],  # L6, and the instruments beside it
     ["_simulator"],
     ["_engine"],
     ["_table"],
-    ["_scan", "_session", "_store"],
+    ["_scan", "_session", "_store", "_compaction"],
     ["_namespaces"],
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
     ["_arguments", "_engine", "_table"],
-    ["_scan", "_session", "_store"],
+    ["_scan", "_session", "_store", "_compaction"],
     ["_namespaces"],
     ["_medium"],
     ["_face"],
@@ -62,8 +64,10 @@ SEEN_BY_PYTHON = {
     "_session",
     "_namespaces",
     "_store",
+    "_compaction",
 }
 UPPER = {"_arguments", "_engine", "_table", "_scan", "_session", "_store", "_namespaces"}
+UPPER |= {"_compaction"}
 
 # Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
 WRITERS = {"persist.h", "pmkv/_simulator.pyx"}

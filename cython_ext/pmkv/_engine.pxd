@@ -22,6 +22,8 @@ cdef class Engine:
     cdef u64 replayed
     cdef list dropped             # places to unpin when the step is done
     cdef void* first_named        # tables of namespaces with names, in a list: a drop makes them useless
+    cdef u64 walks                # iterators in the middle of a mapping: its leaves do not join meanwhile
+    cdef bint compacting          # some thread compacts the pool
     cdef bint finishing           # some thread takes away what dropped namespaces have left
     cdef str unusable_because
     cdef readonly str path

@@ -312,13 +312,43 @@ cdef class Unordered:
     cdef Shows shows
     cdef Walk walk
     cdef u64 leaf
+    cdef u64 hash                 # of a key of the leaf
+    cdef u64 stamp                # of where the leaf lies
     cdef u64 entries
     cdef u64 left
     cdef int slot
     cdef bint over
+    cdef bint counted             # among the engine's walks
+
+    def __dealloc__(self):
+        self.leave()
+
+    cdef void enter(self) noexcept:
+        """From here to leave() leaves of mappings do not join: there would be keys that it has given before."""
+        self.table.e.walks += 1
+        self.counted = True
+
+    cdef void leave(self) noexcept:
+        if self.counted:
+            self.table.e.walks -= 1
+        self.counted = False
 
     def __iter__(self):
         return self
+
+    cdef int find_leaf(self) except -1:
+        """The leaf may have moved with a commit."""
+        cdef Table table = self.table
+        cdef Probe probe
+        cdef u64 stamp = table.pool.head if table.t == NULL else table.t.changes
+        cdef int status
+        if self.leaf and stamp != self.stamp:
+            status = mapping_locate(table.pool, table.t, table.mapping, self.hash, &probe)
+            if status != PMKV_OK:
+                table.e.fail(status)
+            self.leaf = probe.leaf
+        self.stamp = stamp
+        return 0
 
     cdef u64 next_record(self) except? 0:
         """The place of the next record, 0 at the end."""
@@ -326,6 +356,7 @@ cdef class Unordered:
         cdef u64 slots[LEAF_SLOTS]
         cdef u64 word
         cdef int status
+        self.find_leaf()
         while True:
             while self.leaf and self.slot < LEAF_SLOTS:   # read now: an overwrite changes the slot
                 word = tree_word(table.pool, table.t, self.leaf + self.slot * 8)
@@ -334,6 +365,7 @@ cdef class Unordered:
                 self.slot += 1
                 if word & GRANULE_MASK:
                     return (word & GRANULE_MASK) << GRANULE_SHIFT
+            self.hash = self.walk.prefix
             status = mapping_next_leaf(table.pool, table.t, table.mapping, &self.walk, slots, &self.leaf)
             if status != PMKV_OK:
                 table.e.fail(status)
@@ -352,6 +384,7 @@ cdef class Unordered:
         place = self.next_record() if self.left else 0
         if place == 0:
             self.over = True
+            self.leave()
             raise StopIteration
         self.left -= 1
         if record_parse(self.table.pool, place, &r) != PMKV_OK:
@@ -370,6 +403,7 @@ def scan(Table table not None, int shows, *, prefix=None, start=None, stop=None,
         need_no_order(prefix is not None or start is not None or stop is not None or reverse)
         u = Unordered.__new__(Unordered)
         u.table, u.shows, u.left, u.entries = table, <Shows>shows, most, entry_word(table)
+        u.enter()
         return u
     s = Scan.__new__(Scan)
     s.bounds = range_of(prefix, start, stop, include_start, include_stop)

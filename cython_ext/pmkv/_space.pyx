@@ -22,7 +22,7 @@ from pmkv._core cimport *
 from pmkv._mapping cimport mapping_free_page
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free, pages_spare
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
-from pmkv._records cimport Record, record_free
+from pmkv._records cimport Record, record_free, record_free_body
 from pmkv._redo cimport redo_commit, redo_indirect_size
 from pmkv._writeset cimport Txn, txn_abort, txn_data, txn_fail, txn_log_sealed, txn_push, txn_read_sealed
 
@@ -32,6 +32,8 @@ cdef enum:
 
 cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else a record's place,
 cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
+cdef u64 MOVED = <u64>1 << 61          # or the place that a record has left,
+cdef u64 BODY_ONLY = <u64>1 << 60      # and its extent belongs to the new one
 
 
 # ---- pins ------------------------------------------------------------------------------
@@ -46,6 +48,10 @@ cdef Pin* find_pin(const Pins* pins, u64 place) noexcept nogil:
     while pins.pin[at].place != 0 and pins.pin[at].place != place:
         at = (at + 1) & pins.mask
     return &pins.pin[at]
+
+
+cdef bint pins_hold(const Pins* pins, u64 place) noexcept nogil:
+    return pins.used != 0 and find_pin(pins, place).place != 0
 
 
 cdef int pins_enlarge(Pins* pins) noexcept nogil:
@@ -186,6 +192,11 @@ cdef int space_retire(Txn* t, const Record* r) noexcept nogil:
     return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, r.place)
 
 
+cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil:
+    """The record, which nothing pins, lies elsewhere from the commit on: this place is free then."""
+    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, place | MOVED | (BODY_ONLY if keeps_extent else 0))
+
+
 cdef int spare_pinned(Txn* t, Pins* pins) noexcept nogil:
     """Of what is to be freed, the records that are pinned go to limbo instead.
 
@@ -194,7 +205,7 @@ cdef int spare_pinned(Txn* t, Pins* pins) noexcept nogil:
     cdef size_t i, kept = 0
     cdef Pin* pin
     for i in range(t.freed_count):
-        if not t.freed[i] & (MAPPING_PAGE | LIMBO_PAGE):
+        if not t.freed[i] & (MAPPING_PAGE | LIMBO_PAGE | MOVED):
             pin = find_pin(pins, t.freed[i])
             if pin.place:
                 pin.retired = 1
@@ -224,6 +235,10 @@ cdef int free_all(Txn* t) noexcept nogil:
             mapping_free_page(t, what)
         elif what & LIMBO_PAGE:
             free_limbo_page(t, what ^ LIMBO_PAGE)
+        elif what & BODY_ONLY:
+            record_free_body(t, what & ~(MOVED | BODY_ONLY))
+        elif what & MOVED:
+            record_free(t, what ^ MOVED)
         else:
             record_free(t, what)
         if t.status != PMKV_OK:
