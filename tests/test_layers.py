@@ -34,7 +34,7 @@ MODULES = [
     ["_transaction"],
     ["_recovery", "_check", "_catalogue"],  # L5
     ["_compact"],
-    ["_arguments", "_oracle", "_pending"],  # L6, and the instruments beside it
+    ["_arguments", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
     ["_simulator"],
     ["_engine"],
     ["_table"],

@@ -15,10 +15,13 @@ unit is a sector of 512 bytes, and a sector is not torn.
 Crashes are placed at every fence and sync, before it takes effect, and at the return of every
 operation; then inside the recovery of such a state, and inside an operation that follows it.
 """
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport record_class
 from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
+from pmkv._compact cimport (
+    COMPACTION_DONE, Compaction, compaction_begin, compaction_committed, compaction_fill,
+)
 from pmkv._core cimport *
 from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename
 from pmkv._keytree cimport TreeCursor, keytree_seek
@@ -34,6 +37,7 @@ from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
 from pmkv._space cimport Pins, pins_add, pins_drop, pins_free, space_commit
+from pmkv._tracer cimport FENCED, FLUSHED, STORED, SYNCED, Event, Log, trace
 from pmkv._transaction cimport (
     PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all,
 )
@@ -52,86 +56,6 @@ cdef extern from *:
     """
     const char* const site_names[]
     const char site_types[]
-
-cdef enum EventKind:
-    STORED, FLUSHED, FENCED, SYNCED
-
-cdef struct Event:
-    EventKind kind
-    int site
-    u64 place
-    size_t size
-    size_t at                     # of a store: where its bytes begin in the log
-
-cdef struct Log:
-    Pool* p
-    int mutant                    # this site does nothing
-    u64 mutant_hits
-    Event* events
-    size_t count
-    size_t capacity
-    char* bytes
-    size_t used
-    size_t room
-
-
-# ---- the tracer -----------------------------------------------------------------------------
-
-cdef Event* add_event(Log* log, EventKind kind, u64 place, size_t size, int site) noexcept nogil:
-    if log.count == log.capacity:
-        log.capacity = log.capacity * 2 + 1024
-        log.events = <Event*>realloc(log.events, log.capacity * sizeof(Event))
-    cdef Event* event = &log.events[log.count]
-    log.count += 1
-    event.kind, event.place, event.size, event.site = kind, place, size, site
-    return event
-
-
-cdef bint is_mutant(Log* log, int site) noexcept nogil:
-    if site != log.mutant:
-        return False
-    log.mutant_hits += 1
-    return True
-
-
-cdef void on_stored(void* context, u64 place, size_t size) noexcept nogil:
-    cdef Log* log = <Log*>context
-    cdef Event* event = add_event(log, STORED, place, size, 0)
-    if log.used + size > log.room:
-        log.room = (log.used + size) * 2
-        log.bytes = <char*>realloc(log.bytes, log.room)
-    memcpy(log.bytes + log.used, pmkv_at(&log.p.m, place), size)
-    event.at = log.used
-    log.used += size
-
-
-cdef void on_flushed(void* context, u64 place, size_t size, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, FLUSHED, place, size, site)
-
-
-cdef void on_fenced(void* context, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, FENCED, 0, 0, site)
-
-
-cdef void on_synced(void* context, u64 place, size_t size, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, SYNCED, place, size, site)
-
-
-cdef int on_failed_check(void* context, int site) noexcept nogil:
-    return is_mutant(<Log*>context, site)
-
-
-cdef void trace(Log* log, pmkv_tracer* tracer, Pool* p, int mutant) noexcept nogil:
-    memset(log, 0, sizeof(Log))
-    log.p = p
-    log.mutant = mutant
-    tracer.context = log
-    tracer.stored, tracer.flushed, tracer.fenced = on_stored, on_flushed, on_fenced
-    tracer.synced, tracer.failed_check = on_synced, on_failed_check
-    p.m.tracer = tracer
 
 
 cdef u64 line_print(u64 line, bytes content):
@@ -175,6 +99,7 @@ cdef class Simulator:
     cdef list views
     cdef list candidates           # models that the pool may hold at the moment
     cdef u64 base_print            # of the base's content
+    cdef u64 pages                 # that the file has at the moment of a crash
     cdef u64 capacity_pages, exhaust, samples, deeper, evaluated
     cdef bint page_domain
     cdef readonly dict model
@@ -246,6 +171,11 @@ cdef class Simulator:
         """Gives the files back."""
         while self.files:
             os.close(self.files.pop())
+
+    @property
+    def file_pages(self):
+        """For how many pages the live pool's file has room."""
+        return self.live.file_pages
 
     @property
     def mutant_hits(self):
@@ -354,6 +284,23 @@ cdef class Simulator:
         self.finish(transaction_clear(&self.txn, ROOT_DEFAULT_NAMESPACE), after,
                     explored, "clear")
 
+    def compact(self, list meanwhile=[], *, bint explored=True):
+        """Slice by slice, as the store does, with a put of a pair after each."""
+        cdef Compaction c
+        compaction_begin(&c, &self.pins)
+        try:
+            while c.phase != COMPACTION_DONE:
+                txn_begin(&self.txn)
+                c.joins = True
+                self.must(compaction_fill(&self.txn, &c), "compaction")
+                self.must(space_commit(&self.txn, &self.pins), "compaction")
+                self.must(compaction_committed(&self.live, &c), "compaction")
+                self.explore(self.model, self.model, explored)
+                if meanwhile:
+                    self.put(*meanwhile.pop(), explored=explored)
+        finally:
+            self.live.ceiling = NULL
+
     def checkpoint(self, *, bint explored=True):
         self.must(redo_checkpoint(&self.live), "checkpoint")
         self.explore(self.model, self.model, explored)
@@ -393,7 +340,9 @@ cdef class Simulator:
         self.candidates = [before, after]
         if before is not None:
             allowed = {model_print(before), model_print(after)}
+        self.pages = max(self.pages, self.live.file_pages)   # grown at any time; cut at the end only
         self.walk(&self.log, self.pending, allowed, explored, 0, {})
+        self.pages = self.live.file_pages
         if before is not None and explored:
             self.crash(self.pending, {model_print(after)}, 0, "return", {})
         self.log.count = self.log.used = 0
@@ -496,7 +445,7 @@ cdef class Simulator:
         """Lays a state out, recovers it, checks it, compares it; then crashes it deeper."""
         cdef u64 outcome = 0
         cdef dict whole = {**overlay, **state} if overlay else state
-        cdef u64 key = self.base_print + self.difference(whole)
+        cdef u64 key = self.base_print + self.difference(whole) + self.pages * PMKV_HASH_K0
         cdef object known = self.states.get(key)
         if known is not None:
             if allowed is not None and known not in allowed:
@@ -546,26 +495,28 @@ cdef class Simulator:
 
     cdef u64 recover_and_check(self, allowed, gap) except? 0:
         """Opens scratch as a pool is opened; what it holds."""
-        cdef u64 replayed, fingerprint = 0
-        cdef u64 size = file_size_for(&self.scratch, self.capacity_pages)
+        cdef u64 replayed
         cdef int status
         if allowed is None:
             status = self.read_superblock()
             if status in (PMKV_FOREIGN, PMKV_TRUNCATED, PMKV_CORRUPTED):
                 return 0          # not a pool yet: refused, and made again
-        status = recovery_run(&self.scratch, size, &replayed)
+        status = recovery_run(&self.scratch, self.file_size(), &replayed)
         if status == PMKV_OK and allowed is None:
             status = pool_repair_superblock(&self.scratch, &self.found)
         if status != PMKV_OK:
             raise SimulationFailure(f"crash at {gap}: recovery ends with status {status} "
                                     f"({SITES[self.scratch.fault.site]} at {self.scratch.fault.place:#x})")
-        self.scratch.max_pages = self.capacity_pages
         return self.judge_content(allowed, gap)
 
     cdef int read_superblock(self):
         """Through the file, as opening does."""
-        return pool_read_superblock(&self.scratch, self.scratch.m.fd, file_size_for(&self.scratch, self.capacity_pages),
-                                    &self.found)
+        return pool_read_superblock(&self.scratch, self.scratch.m.fd, self.file_size(), &self.found)
+
+    cdef u64 file_size(self) noexcept:
+        """Of the pool that a crash leaves; it may grow again."""
+        self.scratch.max_pages = self.capacity_pages
+        return file_size_for(&self.scratch, self.pages)
 
     cdef u64 judge_content(self, allowed, gap) except? 0:
         cdef u64 fingerprint = 0
@@ -625,7 +576,7 @@ cdef class Simulator:
     cdef int crash_in_successor(self, dict state, u64 outcome) except -1:
         """Recovers the state once more and puts a key: crashes of that leave the outcome, or it and the key."""
         cdef Log log
-        cdef u64 after = 0, replayed
+        cdef u64 after = 0, replayed, pages = self.pages
         cdef Item item
         cdef bytes key, value
         cdef Pending pending
@@ -633,9 +584,8 @@ cdef class Simulator:
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
         item.may_change = False
         self.lay_out(state)
-        if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
+        if recovery_run(&self.scratch, self.file_size(), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")
-        self.scratch.max_pages = self.capacity_pages
         txn_begin(&self.scratch_txn)
         if transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS) != PMKV_OK or \
                 space_commit(&self.scratch_txn, &self.no_pins) != PMKV_OK:
@@ -646,10 +596,12 @@ cdef class Simulator:
         self.restore_all(&log, state)
         overlay = dict(state)
         pending = pending_on(&self.base, self.unit(), overlay)
+        self.pages = max(pages, self.scratch.file_pages)     # it may have grown
         try:
             self.walk(&log, pending, {outcome, after}, True, 1, overlay)
             self.crash(pending, {after}, 1, "return", overlay)
         finally:
+            self.pages = pages
             free(log.events)
             free(log.bytes)
         return 0
@@ -717,7 +669,7 @@ cdef class Simulator:
         cdef bint exact
         cdef int status = self.read_superblock()
         if status == PMKV_OK:
-            status = recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed)
+            status = recovery_run(&self.scratch, self.file_size(), &replayed)
         if status != PMKV_OK or site == "CHECK_SUPERBLOCK" or site == "CHECK_INDIRECT":
             return status
         if site == "CHECK_DESCRIPTOR":
