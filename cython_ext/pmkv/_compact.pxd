@@ -25,6 +25,7 @@ cdef struct Compaction:
     CompactionPhase phase
     Ceiling ceiling
     u64 passes
+    u64 raised                   # so many of them found too little room
     Tally tally                  # of this pass
     # what the pool holds
     u64 used[32]                 # units in blocks, by class

@@ -41,7 +41,7 @@ cdef enum:
     SPARE_SHARE = 16              # the ceiling leaves so large a part free,
     SPARE_PAGES = 32              # and so many pages,
     SPARE_TRACED_PAGES = 2        # (a simulated pool is small)
-    STUCK_SHARE = 8               # and so much more for each pass before that found too little
+    STUCK_SHARE = 8               # and so much more for each pass before that did not get on
     WORTH_SHARE = 32              # a pass that would give back less is not worth its while
     WORDS_TO_FREE = 6             # logged at the commit for what the slice retires
     SLICE_BYTES = 4 << 20
@@ -124,8 +124,8 @@ cdef int choose_ceiling(Txn* t, Compaction* c) noexcept nogil:
     if txn_read_sealed(t, ROOT_FRONTIER, &frontier) != PMKV_OK:
         return t.status
     c.ceiling.pages = needed + needed // SPARE_SHARE + (SPARE_PAGES if t.p.m.tracer == NULL else SPARE_TRACED_PAGES)
-    if c.passes and c.tally.stuck:
-        c.ceiling.pages += needed * c.passes // STUCK_SHARE
+    c.raised += c.tally.stuck > c.tally.moved
+    c.ceiling.pages += needed * c.raised // STUCK_SHARE
     if (c.ceiling.pages + frontier // WORTH_SHARE >= frontier or c.passes == PASSES
             or (c.passes and c.tally.moved == 0 and c.tally.stuck == 0)):
         begin_phase(c, COMPACTION_RELIST)

@@ -18,7 +18,7 @@ from pmkv._mapping cimport (
     LEAF_SLOTS, WINDOW_STEP, Cursor, Path, Probe, Step, alternate_of, mapping_build_leaf, mapping_descend,
     mapping_free_later, mapping_hash, parent_word, place_of, reference_to, tag_at,
 )
-from pmkv._pages cimport page_is_high, pages_allocate, pages_fit_below
+from pmkv._pages cimport page_fits, page_is_high, pages_allocate, pages_fit_below
 from pmkv._pool cimport corrupted, page_place, place_page
 from pmkv._records cimport Record, Tally, record_parse
 from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_read
@@ -220,7 +220,7 @@ cdef bint join(Txn* t, u64 root_place, const Probe* probe, const Path* path) noe
         return False
     if read_leaf(t, probe.leaf, ours) != PMKV_OK or read_leaf(t, twin.leaf, theirs) != PMKV_OK:
         return False
-    if count_of(ours) + count_of(theirs) > JOINED_MAX or not pages_fit_below(t, 1):
+    if count_of(ours) + count_of(theirs) > JOINED_MAX or not page_fits(t):
         return False
     memset(slots, 0, sizeof(slots))
     if not add_all(t, ours, probe.depth, slots) or not add_all(t, theirs, probe.depth, slots):

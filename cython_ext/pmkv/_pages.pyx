@@ -303,6 +303,14 @@ cdef bint pages_fit_below(Txn* t, u64 count) noexcept nogil:
     return find_below(t, count, ~<u64>0) != 0 or (t.status == PMKV_OK and frontier_fits_below(t, count))
 
 
+cdef bint page_fits(Txn* t) noexcept nogil:
+    """Whether there is room for one page, wherever, without growing."""
+    cdef u64 free_pages, frontier
+    return (txn_read_sealed(t, ROOT_FREE_PAGE_COUNT, &free_pages) == PMKV_OK
+            and txn_read_sealed(t, ROOT_FRONTIER, &frontier) == PMKV_OK
+            and (free_pages > 0 or frontier < t.p.file_pages))
+
+
 cdef u64 find_run(Txn* t, u64 count) noexcept nogil:
     """A free run of at least `count` pages, or 0: then the frontier is where to take them."""
     cdef u64 page

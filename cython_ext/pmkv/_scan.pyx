@@ -5,7 +5,7 @@ May know: tables, ordered keys, the mapping.
 An ordered scan looks ahead, so that the misses of a dozen keys overlap.
 Threads: see _engine.pyx.
 """
-from cython cimport final
+from cython cimport final, no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
@@ -306,6 +306,7 @@ cdef class Scan:
 
 
 @final
+@no_gc_clear                      # its end needs the engine
 cdef class Unordered:
     """All keys of a table without order, leaf by leaf of the mapping."""
     cdef Table table

@@ -1,4 +1,4 @@
-"""_treemove.pyx (L3): nodes of the ordered keys, and the records of far keys, moved below the ceiling.
+"""_treemove.pyx (L3): nodes of the ordered keys, and the records of far keys, moved below the ceiling; nodes joined.
 
 May know: the tree and its nodes, records, blocks.  Not which namespaces, nor what the keys mean.
 
@@ -8,7 +8,8 @@ remember between two commits.
 """
 from pmkv._blocks cimport NODE_CLASS, block_allocate_below, block_must_move
 from pmkv._core cimport *
-from pmkv._keytree cimport Path, TreeCursor, keytree_at, path_end
+from pmkv._keytree cimport Path, TreeCursor, keytree_at, keytree_join, path_end
+from pmkv._pages cimport page_fits
 from pmkv._records cimport Record, Tally, record_move, record_parse
 from pmkv._treenode cimport (
     PIECES_MAX, Node, Piece, child_word_place, node_build, node_free_later, node_piece, node_read, pieces_fit,
@@ -122,8 +123,22 @@ cdef int move_path(Txn* t, u64 root_place, Path* path, Tally* tally) noexcept no
     return t.status
 
 
+cdef bint join_path(Txn* t, u64 root_place, const Path* path) noexcept nogil:
+    """Joins a node of the path with a neighbour, if it is its turn and they fit one node; whether it did."""
+    cdef bint joined = False
+    cdef int at
+    for at in range(path.length - 1, 0, -1):
+        if is_first_way(path, at) and page_fits(t):
+            if keytree_join(t, root_place, path, at - 1, &joined) != PMKV_OK or joined:
+                return joined
+    return False
+
+
 cdef int keytree_tidy(Txn* t, u64 root_place, u64* rank, bint* ended, Tally* tally) noexcept nogil:
-    """Moves the leaf of the key at `rank`, and the nodes above it; to the first key behind it then."""
+    """Joins the leaf of the key at `rank` with a neighbour, or moves it, and the nodes above it.
+
+    To the first key behind it then.
+    """
     cdef TreeCursor cursor
     cdef int status
     if t.status != PMKV_OK:
@@ -134,5 +149,8 @@ cdef int keytree_tidy(Txn* t, u64 root_place, u64* rank, bint* ended, Tally* tal
         return PMKV_OK
     if status != PMKV_OK:
         return txn_fail(t, status)
+    if join_path(t, root_place, &cursor.path):   # the way has changed: this rank once more
+        tally.moved += 1
+        return PMKV_OK
     rank[0] += path_end(&cursor.path).count - cursor.index
     return move_path(t, root_place, &cursor.path, tally)
