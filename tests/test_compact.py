@@ -1,4 +1,4 @@
-"""compact() gives the space of what was deleted back to the file system, while the store is in use."""
+"""compact() gives the space of what was deleted back, while the store is in use."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def size_when_new(path: Path, model: Model, ordered: bool) -> int:
         return size_of(db)
 
 
-# ---- what it is for ----------------------------------------------------------------------------
+# ---- what it is for --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
@@ -101,7 +101,7 @@ def test_the_file_becomes_about_as_small_as_a_new_one(
 
 
 def loaded_thinned_compacted(path: Path, total: int, value_size: int) -> tuple[int, int]:
-    """Sizes of the file and of what is left in it, after nine tenths of `total` bytes were deleted."""
+    """Sizes of the file and of what is left in it, after nine tenths were deleted."""
     chance = random.Random(3)
     count = total // (16 + value_size)
     with pmkv.open(path) as db:
@@ -128,9 +128,7 @@ def test_after_nine_tenths_are_deleted_the_file_is_little_larger_than_what_is_le
     total = (1 << 30) if effort > 1 else (64 << 20)
     size, left = loaded_thinned_compacted(pool_path, total, value_size)
     assert size < 1.3 * left + 2 * SECTION
-    assert size < 3 * left + (
-        6 << 20
-    )  # records of 120 bytes have 24 of their own, and their keys twice
+    assert size < 3 * left + (6 << 20)  # small records have a header, and their keys twice
 
 
 def test_sections_that_are_empty_go_and_come_back(pool_path: Path) -> None:
@@ -188,7 +186,7 @@ def test_namespaces_move_and_their_handles_follow(db: pmkv.Store) -> None:
     assert db.check() == []
 
 
-# ---- nothing to do, nothing that may be done -------------------------------------------------------
+# ---- nothing to do, nothing that may be done -------------------------------------------------
 
 
 def test_there_is_nothing_to_give_back_of_an_empty_store(db: pmkv.Store) -> None:
@@ -246,7 +244,7 @@ def test_damage_ends_it_with_an_error_and_the_store_goes_on(pool_path: Path) -> 
         assert db.check() == []
 
 
-# ---- in use ---------------------------------------------------------------------------------------------
+# ---- in use ----------------------------------------------------------------------------------
 
 
 def test_a_view_keeps_its_bytes_and_its_place(db: pmkv.Store) -> None:
@@ -475,7 +473,7 @@ def test_closing_meanwhile_ends_it(pool_path: Path) -> None:
             assert db.check() == []
 
 
-# ---- interrupted ---------------------------------------------------------------------------------------
+# ---- interrupted -----------------------------------------------------------------------------
 
 
 class Alarm(Exception):
