@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Place
+from reader import Reader
 from test_kill import acknowledged_before_kill, start_child
 
 import pmkv
@@ -578,3 +579,15 @@ def test_a_file_that_is_longer_than_its_root_says_opens_and_is_cut(pool_path: Pa
         db.update({b"new%d" % i: bytes(1000) for i in range(20_000)})
         assert db.check() == []
         assert {k: v for k, v in db.items() if not k.startswith(b"new")} == model
+
+
+def test_a_reader_written_from_the_document_reads_a_compacted_pool(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        named, unordered = db.namespace("n"), db.namespace("u" * 200, ordered=False)
+        for table, mix in ((named, "0-4000"), (db, "all"), (unordered, "100")):
+            deleted_from(table, mix)
+        assert db.compact() > 0
+        wanted, in_named, in_unordered = dict(db), dict(named), dict(unordered)
+    reader = Reader(pool_path.read_bytes())
+    assert reader.everything() == wanted
+    assert reader.namespaces == {"n": in_named, "u" * 200: in_unordered}
