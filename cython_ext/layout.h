@@ -90,7 +90,7 @@
     F(namespace_root, uint64_t, live_bytes, "sealed: bytes of keys and values") \
     F(namespace_root, uint64_t, options, "sealed: see namespace options")     \
     F(namespace_root, uint64_t, keytree, "sealed: root of the ordered keys, 0: none") \
-    F(namespace_root, uint64_t, versions, "sealed: reserved for snapshots, 0") \
+    F(namespace_root, uint64_t, reserved0, "zero")                            \
     F(namespace_root, uint64_t, id, "sealed: what its records call it; 0 of the default, 65535 of the catalogue") \
     F(namespace_root, uint64_t, last_id, "sealed: of the catalogue, the highest id so far")
 
@@ -109,7 +109,10 @@
     A(root, uint64_t, free_bin, PMKV_FREE_BINS, "sealed: first free run of the bin, page index, 0: none") \
     A(root, uint64_t, block_current, PMKV_BLOCK_CLASSES, "sealed: the block being filled, 0: none") \
     A(root, uint64_t, block_partial, PMKV_BLOCK_CLASSES, "sealed: first block with room again, 0: none") \
-    A(root, uint64_t, reserved2, 304, "zero")
+    F(root, uint64_t, versions, "sealed: tree of superseded records, by key, 0: none") \
+    F(root, uint64_t, deaths, "sealed: tree of the same, by the commit that superseded them") \
+    F(root, uint64_t, expiry, "sealed: tree of records that expire, by time, 0: none") \
+    A(root, uint64_t, reserved2, 301, "zero")
 
 /* ---- redo ring entry header -------------------------------------------------- */
 #define PMKV_ENTRY_FIELDS(F, A)                                                   \
@@ -123,7 +126,7 @@
 
 /* ---- record -------------------------------------------------------------------- */
 #define PMKV_RECORD_FIELDS(F, A)                                                  \
-    F(record, uint32_t, crc, "CRC32C of header after this field, extension, key, and value or extent reference") \
+    F(record, uint32_t, crc, "CRC32C of header after this field, key, and value or extent reference") \
     F(record, uint8_t, flags, "see record flags")                             \
     F(record, uint8_t, codec, "number of the codec of the value, 0: plain")   \
     F(record, uint16_t, namespace_id, "namespace it belongs to, 0: the default") \
@@ -212,8 +215,7 @@ enum pmkv_page_kind { PMKV_PAGE_KINDS(PMKV_ENUM_KIND_) };
 
 #define PMKV_RECORD_FLAGS(K)                                                   \
     K(EXTENT, 1, "the value lies in an extent; an extent_reference follows the key") \
-    K(VERSION, 2, "reserved: the place of the version before follows the header") \
-    K(EXPIRY, 4, "reserved: a time of expiry follows the header")
+    K(EXPIRY, 2, "its last 8 bytes are a sealed word: when it expires, microseconds since 1970, UTC; 0: never")
 #define PMKV_ENUM_RECORD_(name, value, meaning) PMKV_RECORD_##name = value,
 enum pmkv_record_flag { PMKV_RECORD_FLAGS(PMKV_ENUM_RECORD_) };
 

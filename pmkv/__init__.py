@@ -24,7 +24,7 @@ from pmkv._errors import (
     ReadonlyError,
     VersionMismatchError,
 )
-from pmkv._handle import Namespace, Store, Transaction
+from pmkv._handle import Namespace, Snapshot, Store, Transaction
 from pmkv._open import open
 from pmkv._types import Info, Memory, Stat
 from pmkv._version import __version__
@@ -47,6 +47,7 @@ __all__ = [
     "NotFoundError",
     "PoolFullError",
     "ReadonlyError",
+    "Snapshot",
     "Stat",
     "Store",
     "Transaction",

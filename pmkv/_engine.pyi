@@ -1,4 +1,4 @@
-from typing import Self
+from typing import Self, final
 
 from typing_extensions import disjoint_base
 
@@ -37,3 +37,7 @@ class Engine:
     def close(self) -> bool: ...
     def detach(self) -> None: ...
     def forked(self) -> None: ...
+
+@final
+class Moment:
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...

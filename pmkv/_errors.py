@@ -71,6 +71,10 @@ class PoolNotFoundError(Error, FileNotFoundError):
     """No pool at the path, and the flag does not ask to make one."""
 
 
+class PoolExistsError(Error, FileExistsError):
+    """There is a file already where a copy was to be made."""
+
+
 class PoolPermissionError(ReadonlyError, PermissionError):
     """The file system does not let this process open the pool that way."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
-from pmkv import _compaction, _namespaces, _session, _store
+from pmkv import _compaction, _namespaces, _session, _snapshot, _store
 from pmkv._arguments import human
-from pmkv._errors import Error
+from pmkv._copy import copy_into
 from pmkv._face import Face
 from pmkv._medium import Medium
 from pmkv._types import Info
@@ -56,6 +57,13 @@ class Transaction(_session.Session, _WithNamespaces):
         return f"<pmkv.Transaction, {'ended' if self.closed else 'open'}>"
 
 
+class Snapshot(_snapshot.Past, _WithNamespaces):
+    """The store at one moment; a mapping that only reads. Made by `Store.snapshot()`."""
+
+    def __repr__(self) -> str:
+        return f"<pmkv.Snapshot, {'closed' if self.closed else 'open'}>"
+
+
 class Store(_store.Core, _WithNamespaces):
     """A pool of keys and values that is open in this process. Made by `pmkv.open`."""
 
@@ -63,9 +71,18 @@ class Store(_store.Core, _WithNamespaces):
     _flag: str = ""
     _medium: Medium
     _options_given: dict[str, Any]
+    _open_other: Callable[..., Store]
 
-    def _adopt(self, fd: int, flag: str, medium: Medium, options: dict[str, Any]) -> None:
+    def _adopt(
+        self,
+        fd: int,
+        flag: str,
+        medium: Medium,
+        options: dict[str, Any],
+        open_other: Callable[..., Store],
+    ) -> None:
         self._fd, self._flag, self._medium, self._options_given = fd, flag, medium, options
+        self._open_other = open_other
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -88,14 +105,39 @@ class Store(_store.Core, _WithNamespaces):
             f"{human(self.stat()['live_bytes'])}, {self._medium.persistence}>"
         )
 
-    def begin(self, *, write: Literal[True]) -> Transaction:
-        """A transaction: changes of any number of keys that happen together, or not at all.
+    @overload
+    def begin(self, *, write: Literal[True]) -> Transaction: ...
+    @overload
+    def begin(self, *, write: Literal[False] = False) -> Snapshot: ...
+    def begin(self, *, write: bool = False) -> Transaction | Snapshot:
+        """With write=True changes of any number of keys that happen together, or not at all.
 
-        The pool's one writer until it ends: writes of other threads wait for it.
+        Such a transaction is the pool's one writer until it ends: writes of other threads wait
+        for it. With write=False it only reads: a snapshot.
         """
-        if write is not True:
-            raise Error("begin() makes transactions that write: begin(write=True)")
-        return Transaction(self)
+        return Transaction(self) if write else Snapshot(self)
+
+    def snapshot(self) -> Snapshot:
+        """The store as it is now, to be read for as long as wanted, whatever is written meanwhile.
+
+        It keeps what it sees and others overwrite or delete, and nothing else, until it is closed.
+        """
+        return Snapshot(self)
+
+    def copy(self, path: str | os.PathLike[str], compact: bool = False) -> None:
+        """A new pool at `path` with all that this one holds now, while others go on writing.
+
+        All namespaces with their options and times of expiry, at one moment, packed; with
+        compact=True its file is also cut to what it needs. It has its name only when it is complete
+        and on the medium. Raises PoolExistsError (FileExistsError), PoolFullError.
+        """
+
+        def open_target(path: str) -> Store:
+            keys, ordered = "str" if self._keys_are_str() else "bytes", self._is_ordered()
+            return self._open_other(path, "n", keys=keys, ordered=ordered)
+
+        with self.snapshot() as moment:
+            copy_into(moment, os.path.abspath(os.fsdecode(path)), open_target, lambda _: None)
 
     def drop(self, name: str) -> None:
         """Deletes a namespace with all of its keys, and gives the space back in bounded steps.

@@ -361,6 +361,6 @@ def open(
             store._detach()  # whoever keeps the exception keeps the store, but not this descriptor
             raise
     given = {"max_size": limit, "persistence": persistence, "verify": verify}
-    store._adopt(fd, flag, medium, given)
+    store._adopt(fd, flag, medium, given, open)
     _open_stores[id(store)] = store
     return store

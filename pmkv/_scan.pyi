@@ -3,13 +3,14 @@ from typing import Any, Final, Literal, Self, final
 
 from typing_extensions import disjoint_base
 
-from pmkv._table import Table
+from pmkv._reading import Reader
 from pmkv._types import Key
+from pmkv._unordered import Unordered
 
 SHOW: Final[dict[Literal["keys", "values", "items"], int]]
 
 def scan(
-    table: Table,
+    table: Reader,
     shows: int,
     *,
     prefix: Key | None = None,
@@ -21,7 +22,7 @@ def scan(
     limit: int | None = None,
 ) -> Scan | Unordered: ...
 def count(
-    table: Table,
+    table: Reader,
     *,
     prefix: Key | None = None,
     start: Key | None = None,
@@ -29,7 +30,7 @@ def count(
     include_start: bool = True,
     include_stop: bool = False,
 ) -> int: ...
-def key_at(table: Table, index: int) -> Any: ...
+def key_at(table: Reader, index: int) -> Any: ...
 def is_within(
     key: Key,
     *,
@@ -50,15 +51,9 @@ class Scan:
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
 
-@final
-class Unordered:
-    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Any: ...
-
 @disjoint_base
 class Cursor:
-    def __new__(cls, table: Table) -> Self: ...
+    def __new__(cls, table: Reader) -> Self: ...
     def first(self) -> bool: ...
     def last(self) -> bool: ...
     def next(self) -> bool: ...

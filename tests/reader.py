@@ -110,6 +110,8 @@ class Reader:
         self.ids: set[int] = set()  # of namespaces
         self.namespaces: dict[str, dict[bytes, bytes]] = {}
         self.dropped: list[dict[bytes, bytes]] = []
+        self.times: dict[int, int] = {}  # when records expire
+        self.expiring: set[bytes] = set()  # keys that the tree of what expires must have
         self.levels = 0  # of the ordered keys
         self.far_keys = 0
 
@@ -299,18 +301,25 @@ class Reader:
     def record(self, place: int, namespace_id: int) -> tuple[bytes, bytes]:
         head = self.read(place, 24)
         crc, flags, codec, namespace, _, key_size, value_size = struct.unpack("<IBBHQII", head)
-        assert flags in (0, 1) and codec == 0 and namespace == namespace_id
+        extended, expires = flags & 1, flags >> 1
+        assert expires < 2 and codec == 0 and namespace == namespace_id
         flat = 24 + key_size + value_size
-        assert flags == (flat > Page and (value_size > Page or 40 + key_size <= Page))
-        body = self.read(place, 40 + key_size if flags else flat)
+        rooms = [(size + 7) // 8 * 8 + 8 if expires else size for size in (flat, 40 + key_size)]
+        assert extended == (
+            rooms[0] > Page and (value_size + 8 * expires > Page or rooms[1] <= Page)
+        )
+        body, room = self.read(place, 40 + key_size if extended else flat), rooms[extended]
         assert crc == crc32c(body[4:])
         key, value = body[24 : 24 + key_size], body[24 + key_size :]
-        if len(body) > Page:
-            self.use_run(place, len(body), EXTENT, place)
+        if room > Page:
+            self.use_run(place, room, EXTENT, place)
         else:
-            self.use_units(place, len(body), RECORDS, class_of(len(body)))
-            assert not any(self.read(place + len(body), -len(body) % 16))
-        if flags:
+            self.use_units(place, room, RECORDS, class_of(room))
+            assert not any(self.read(place + room, -room % 16))
+        if expires:
+            assert not any(self.read(place + len(body), room - 8 - len(body)))
+            self.times[place] = self.sealed(place + room - 8)
+        if extended:
             extent, value_crc, reserved = struct.unpack("<QII", value)
             self.use_run(extent, value_size, EXTENT, place)
             value = self.read(extent, value_size)
@@ -374,6 +383,9 @@ class Reader:
                     key, value = self.record(place, namespace_id)
                     assert key not in found and self.look_up(root, key) == place
                     found[key] = value
+                    if time := self.times.get(place, 0):
+                        ids = namespace_id.to_bytes(2) + (place >> 4).to_bytes(5)
+                        self.expiring.add(time.to_bytes(8) + ids)
         assert self.sealed(root + 8) == len(found)
         assert self.sealed(root + 16) == sum(len(k) + len(v) for k, v in found.items())
         return found
@@ -452,7 +464,11 @@ class Reader:
         named = self.namespace(Page + 128)
         assert self.sealed(Page + 176) == 65535
         assert all(len(place) == 8 for place in named.values())
-        return {name: int.from_bytes(place, "little") for name, place in named.items()}
+        roots = {name: int.from_bytes(place, "little") for name, place in named.items()}
+        numbers = {name: roots.pop(name) for name in list(roots) if name.startswith(b"\0id")}
+        ids = {root: self.sealed(root + 48) for root in roots.values()}
+        assert numbers == {b"\0id" + number.to_bytes(2): root for root, number in ids.items()}
+        return roots
 
     def read_namespaces(self) -> None:
         """Those with names; of one that is being dropped, what is left."""
@@ -462,7 +478,7 @@ class Reader:
             last_id = self.sealed(Page + 184)
             assert 0 < self.sealed(root + 48) <= last_id and self.sealed(root + 56) == 0
             if name.startswith(DROPPED):
-                assert name == DROPPED + root.to_bytes(8, "little")
+                assert name == DROPPED + self.sealed(root + 48).to_bytes(2)
                 self.dropped.append(pairs)
             else:
                 assert name and name[0]
@@ -488,6 +504,27 @@ class Reader:
         assert page == 0
         return values
 
+    def versions(self) -> dict[tuple[int, bytes, int], bytes]:
+        """Values that readers of earlier moments saw, by namespace, key and the next commit."""
+        tops = [self.sealed(Page + at) << 4 for at in (1664, 1672)]
+        keys, deaths = (self.ordered_keys(top) if top else [] for top in tops)
+        found, expected = {}, set()
+        for whole in keys:
+            namespace_id, (died, born) = (
+                int.from_bytes(whole[:2]),
+                struct.unpack(">QQ", whole[-21:-5]),
+            )
+            place = int.from_bytes(whole[-5:]) << 4
+            key, value = self.record(place, namespace_id)
+            escaped, hashed = key.replace(b"\0", b"\0\xff") + b"\0\1", hash64(*self.seed, key)
+            by_hash = whole[2:-21] == hashed.to_bytes(8) + escaped
+            assert by_hash or whole[2:-21] == escaped
+            assert self.read(place + 8, 8) == born.to_bytes(8, "little") and born < died
+            expected.add(whole[-21:-13] + whole[-5:] + bytes([by_hash]))
+            found[namespace_id, key, died] = value
+        assert len(found) == len(deaths) and expected == set(deaths)
+        return found
+
     def everything(self) -> dict[bytes, bytes]:
         """The pairs of the default namespace; all space of the pool is accounted for."""
         for at in range(0, Page, 8):
@@ -495,5 +532,8 @@ class Reader:
         pairs = self.namespace(Page + 192)
         self.read_namespaces()
         self.limbo()
+        self.versions()
+        top = self.sealed(Page + 1680) << 4
+        assert self.expiring == set(self.ordered_keys(top) if top else [])
         self.check_bins(self.check_runs())
         return pairs

@@ -393,8 +393,9 @@ def use_names(path: Path) -> list[str]:
 
 
 HIDDEN = b"\0dropped\0"
-CRAFTED = [HIDDEN + place.to_bytes(8, "little") for place in (0, 0x30, 0x12 << 48, 2**64 - 1)]
-CRAFTED += [HIDDEN + b"ab", HIDDEN, HIDDEN + b"x" * 20, b"\xff" * 12]
+CRAFTED = [HIDDEN + number.to_bytes(2) for number in (0, 1, 2, 2**16 - 1)]
+CRAFTED += [b"\0id" + number.to_bytes(2) for number in (0, 1, 2)]
+CRAFTED += [b"\0id" + b"x" * 8, HIDDEN + b"x" * 8, HIDDEN, HIDDEN + b"x" * 20, b"\xff" * 12]
 
 
 @pytest.mark.parametrize("new", CRAFTED)

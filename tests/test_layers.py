@@ -30,44 +30,46 @@ MODULES = [
     ["_mapping", "_treenode"],
     ["_keytree"],
     ["_mapmove", "_treemove"],
-    ["_space"],  # L4
+    ["_versions", "_expiry"],  # L4
+    ["_space"],
     ["_transaction"],
-    ["_recovery", "_check", "_catalogue"],  # L5
-    ["_compact"],
+    ["_recovery", "_catalogue"],  # L5
+    ["_check", "_sweep", "_compact"],
     ["_arguments", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
     ["_simulator"],
     ["_engine"],
-    ["_table"],
-    ["_scan", "_session", "_store", "_compaction"],
+    ["_reading"],
+    ["_table", "_unordered"],
+    ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
-    ["_arguments", "_engine", "_table"],
-    ["_scan", "_session", "_store", "_compaction"],
+    ["_arguments", "_engine", "_reading"],
+    ["_table", "_unordered"],
+    ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
     ["_medium"],
     ["_face"],
+    ["_copy"],
     ["_handle"],
     ["_open"],
     ["__init__"],
 ]
-SEEN_BY_PYTHON = {
-    "_layout",
-    "_simulator",
-    "_oracle",
-    "_pending",
+UPPER = {
     "_arguments",
     "_engine",
+    "_reading",
     "_table",
+    "_unordered",
     "_scan",
     "_session",
-    "_namespaces",
+    "_snapshot",
     "_store",
+    "_namespaces",
     "_compaction",
 }
-UPPER = {"_arguments", "_engine", "_table", "_scan", "_session", "_store", "_namespaces"}
-UPPER |= {"_compaction"}
+SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_oracle", "_pending"}
 
 # Besides persist.h: the pool that is made on a device, and the simulator's copies of pools.
 WRITERS = {"persist.h", "pmkv/_simulator.pyx"}

@@ -31,7 +31,18 @@ ERRORS = {
     "MediaError": OSError,
     "CodecError": pmkv.Error,
 }
-PUBLIC = {*ERRORS, "Info", "Memory", "Namespace", "Stat", "Store", "Transaction", "error", "open"}
+PUBLIC = {
+    *ERRORS,
+    "Info",
+    "Memory",
+    "Namespace",
+    "Snapshot",
+    "Stat",
+    "Store",
+    "Transaction",
+    "error",
+    "open",
+}
 METHODS = {
     *("add", "begin", "check", "clear", "close", "compact", "compare_and_set", "cursor", "decr"),
     *(
@@ -58,9 +69,10 @@ METHODS = {
         "replace",
         "sample",
         "setdefault",
+        "snapshot",
         "stat",
     ),
-    *("sync", "update", "values", "view"),
+    *("sync", "touch", "ttl", "update", "values", "view", "expire"),
 }
 ATTRIBUTES = {"closed", "path"}
 

@@ -25,8 +25,7 @@ FILES = sorted(
 # A ratchet: these are larger than they should be, and may only shrink.
 LINES = 700
 LONG_FILES = {
-    "cython_ext/pmkv/_simulator.pyx": 711,
-    "cython_ext/pmkv/_table.pyx": 782,
+    "cython_ext/pmkv/_simulator.pyx": 710,
     "tests/test_errors.py": 714,
 }
 COLUMNS = 120

@@ -16,6 +16,7 @@ cdef int refuse_size(u64 size, bint is_key) except -1
 cdef int need_text(object key) except -1
 cdef int refuse_number(object key, bint missing) except -1
 cdef bint is_number(const char* text, u64 size) noexcept
+cdef u64 expiry_after(object ttl) except? 0
 cdef list list_of(object keys, str name)
 
 cdef inline int read_bytes(object given, Bytes* b, bint is_key) except -1:

@@ -7,7 +7,10 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyObject_CheckBuffer, PyObject_GetBuff
 from cpython.bytes cimport PyBytes_CheckExact
 from libc.stdlib cimport calloc, free
 from pmkv._core cimport MAX_KEY_SIZE, MAX_VALUE_SIZE, u64
+from pmkv._expiry cimport clock_now
 from pmkv._transaction cimport Item
+
+from datetime import timedelta
 
 from pmkv._errors import InvalidKeyError, InvalidValueError, KeyTypeError, NotFoundError, ValueTypeError
 
@@ -66,6 +69,19 @@ cdef int need_text(object key) except -1:
         except TypeError:
             refuse_type(key, True)
     return 0
+
+
+cdef u64 expiry_after(object ttl) except? 0:
+    """When something expires that is to live so long, seconds or a timedelta; 0: never, for None."""
+    if ttl is None:
+        return 0
+    try:
+        seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueTypeError(f"ttl is in seconds or a timedelta, not {type(ttl).__name__} {ttl!r:.60}") from None
+    if not seconds > 0:
+        raise InvalidValueError(f"ttl={ttl!r:.60}: a time to live is more than 0 seconds; None is for ever")
+    return clock_now() + max(1, <u64>(min(seconds, 7e10) * 1e6))
 
 
 cdef bint is_number(const char* text, u64 size) noexcept:

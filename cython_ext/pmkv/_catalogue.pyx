@@ -3,15 +3,17 @@
 May know: what a transaction does with keys.
 
 The catalogue is itself a namespace: a name leads to a value of eight bytes, the place of a
-namespace's root, one line in a block of nodes.  A namespace that is being dropped has a name that
-nobody can ask for (it begins with a zero byte) until all of its keys are gone.
+namespace's root, one line in a block of nodes.  So does its number, under a name that nobody can ask
+for, since it begins with a zero byte: that, the letters id and two bytes.  A namespace that is being
+dropped has such a name too, until all of its keys are gone.
 
 Invariants
-  K1. A namespace's root is reached from exactly one name, and freed in the commit that removes it.
+  K1. A namespace's root is reached from exactly one name, and from its number; and freed in the commit
+      that removes both.
   K2. No two namespaces have one id.
 """
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, Probe, mapping_get, mapping_next_leaf
@@ -23,6 +25,7 @@ from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log_sealed, txn_push, t
 cdef enum:
     ROOT_SIZE = sizeof(pmkv_namespace_root)
     ROOT_BITS = 3                 # 2**3 words
+    ID_NAME = 5
     IDS = 0xffff                  # 0 is the default namespace's, the last one the catalogue's
 
 
@@ -52,6 +55,25 @@ cdef int catalogue_find(Pool* p, Txn* t, const char* name, u64 name_size, u64* n
 
 
 # ---- ids -------------------------------------------------------------------------------------
+
+cdef void id_name(u64 id, char* name) noexcept nogil:
+    memcpy(name, b"\0id", 3)
+    name[3], name[4] = <char>(id >> 8), <char>id
+
+
+cdef bint is_id_name(const char* name, u64 size) noexcept nogil:
+    return size == ID_NAME and memcmp(name, b"\0id", 3) == 0
+
+
+cdef int catalogue_by_id(Pool* p, Txn* t, u64 id, u64* namespace) noexcept nogil:
+    """The root of the namespace of that number; the same."""
+    cdef char name[ID_NAME]
+    if id == 0:
+        namespace[0] = ROOT_DEFAULT_NAMESPACE
+        return PMKV_OK
+    id_name(id, name)
+    return catalogue_find(p, t, name, ID_NAME, namespace)
+
 
 cdef int mark_ids(Txn* t, unsigned char* used) noexcept nogil:
     """Which ids namespaces have, of those that are in the pool."""
@@ -104,12 +126,14 @@ cdef int put_name(Txn* t, const char* name, u64 name_size, u64 namespace) noexce
     cdef Item item
     item.key, item.key_size = name, name_size
     item.value, item.value_size, item.may_change = <const char*>&namespace, 8, False
+    item.expiry = 0
     return transaction_put(t, ROOT_CATALOGUE, &item, PUT_NEW)
 
 
 cdef int catalogue_add(Txn* t, const char* name, u64 name_size, u64 options, u64* namespace) noexcept nogil:
     """A new namespace.  The name is not there yet."""
     cdef pmkv_namespace_root root
+    cdef char number[ID_NAME]
     cdef u64 unused = 0
     memset(&root, 0, ROOT_SIZE)
     if unused_id(t, &unused) != PMKV_OK:
@@ -119,6 +143,8 @@ cdef int catalogue_add(Txn* t, const char* name, u64 name_size, u64 options, u64
     if block_allocate(t, NODE_CLASS + ROOT_BITS, ROOT_SIZE, namespace) != PMKV_OK:
         return t.status
     txn_data(t, namespace[0], &root, ROOT_SIZE)
+    id_name(unused, number)
+    put_name(t, number, ID_NAME, namespace[0])
     return put_name(t, name, name_size, namespace[0])
 
 
@@ -133,10 +159,13 @@ cdef int catalogue_rename(Txn* t, const char* name, u64 name_size, const char* o
 
 cdef int catalogue_remove(Txn* t, const char* name, u64 name_size) noexcept nogil:
     """Frees a namespace that has no keys any more (K1)."""
+    cdef char number[ID_NAME]
     cdef u64 namespace, reference
     cdef int status = catalogue_find(t.p, t, name, name_size, &namespace)
     if status != PMKV_OK:
         return status
+    id_name(txn_read(t, namespace + NAMESPACE_ID) & 0xffff, number)
+    transaction_delete(t, ROOT_CATALOGUE, number, ID_NAME)
     reference = pmkv_seal(namespace >> GRANULE_SHIFT | <u64>ROOT_BITS << REFERENCE_BITS_SHIFT)
     txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, reference | <u64>1 << 63)
     return transaction_delete(t, ROOT_CATALOGUE, name, name_size)

@@ -20,6 +20,8 @@ cdef struct Report:
     u64 mapping_pages
     u64 free_pages
     u64 limbo_entries
+    u64 versions
+    u64 expiring
     u64 used_block_bytes         # in blocks of records: what records occupy
     u64 free_block_bytes         # and what is left of them
 

@@ -1,7 +1,7 @@
 """_check.pyx (L5): the whole pool, read and accounted for.
 
 Every page below the frontier is what its descriptor says; every granule whose bit is set is
-reached from a mapping, from ordered keys, from the catalogue or from limbo exactly once, and no
+reached from a mapping, from ordered keys, from the catalogue, from versions or from limbo exactly once, and no
 other is; lists, bins and counts agree with what was seen; every record's checksum fits and its key
 leads back to it.
 
@@ -10,7 +10,9 @@ Memory: 33 bytes a page while it runs.  Changes nothing.
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_shift
+from pmkv._catalogue cimport catalogue_by_id, is_id_name
 from pmkv._core cimport *
+from pmkv._expiry cimport expiry_is_sound
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._pages cimport bin_of, descriptor_is_whole
 from pmkv._pool cimport Pool, descriptor_place, page_place, place_page, pool_damaged_copies
@@ -18,6 +20,7 @@ from pmkv._records cimport Record, record_body_is_whole, record_parse, record_va
 from pmkv._treenode cimport (
     TREE_LEVELS, Node, Parts, Piece, node_piece, node_read, parts_compare, parts_copy, parts_size,
 )
+from pmkv._versions cimport version_is_sound
 
 cdef extern from *:
     """
@@ -45,6 +48,8 @@ cdef extern from *:
         P(TREE_ORDER, "the ordered keys are not in order")                         \\
         P(TREE_COUNT, "a count of ordered keys is wrong")                          \\
         P(TREE_KEYS, "ordered keys and mapping disagree")                          \\
+        P(VERSIONS, "the trees of superseded records disagree with each other or with a record") \\
+        P(EXPIRY, "the tree of what expires and a record disagree")                \\
         P(CATALOGUE, "the catalogue refers to something that is not a namespace")  \\
         P(SUPERBLOCK, "a copy of the superblock is damaged; opening for writing repairs it")
     #define PMKV_ENUM_PROBLEM_(name, text) PROBLEM_##name,
@@ -58,7 +63,7 @@ cdef extern from *:
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
         PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
         PROBLEM_TREE, PROBLEM_TREE_ORDER, PROBLEM_TREE_COUNT, PROBLEM_TREE_KEYS
-        PROBLEM_CATALOGUE
+        PROBLEM_VERSIONS, PROBLEM_EXPIRY, PROBLEM_CATALOGUE
     const char* const problem_texts[]
 
 cdef struct Walk:
@@ -70,8 +75,9 @@ cdef struct Walk:
     u64 free_runs
     u64 listed_blocks
     bint verify_values
-    # of the ordered keys that are walked
-    u64 mapping               # where their namespace's mapping hangs
+    # of the tree that is walked
+    u64 tree                  # where it hangs
+    u64 mapping               # of ordered keys: where their namespace's mapping hangs
     Parts last                # the key before
     Parts separator           # what the next key must not be below
     bint begun
@@ -280,12 +286,17 @@ cdef bint reach_record(Walk* w, u64 place, Record* r) noexcept nogil:
             note(w, PROBLEM_DOUBLE, r.extent_place)
         if w.verify_values and not record_value_is_whole(w.p, r):
             note(w, PROBLEM_VALUE, r.extent_place)
-    if r.body_size > PAGE_SIZE:
-        if not reach_run(w, place, r.body_size, PMKV_PAGE_EXTENT):
+    if r.room > PAGE_SIZE:
+        if not reach_run(w, place, r.room, PMKV_PAGE_EXTENT):
             note(w, PROBLEM_NOT_ALLOCATED, place)
-    elif not reach_units(w, place, r.body_size, PMKV_PAGE_RECORDS):
+    elif not reach_units(w, place, r.room, PMKV_PAGE_RECORDS):
         note(w, PROBLEM_NOT_ALLOCATED, place)
     return True
+
+
+cdef void check_time(Walk* w, const Record* r) noexcept nogil:
+    """Counts what is to be found in the tree of what expires."""
+    w.report.expiring += sealed(w, r.expiry_place) != 0
 
 
 cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
@@ -301,6 +312,8 @@ cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
             continue
         w.report.entries += 1
         w.report.live_bytes += r.key_size + r.value_size
+        if r.expiry_place:
+            check_time(w, &r)
         status = mapping_get(w.p, root_place, r.key, r.key_size, &again)
         if status != PMKV_OK or again.place != r.place:
             note(w, PROBLEM_LOST, r.place)
@@ -330,14 +343,35 @@ cdef void check_reference(Walk* w, u64 root_place, u64 place, int level) noexcep
 
 
 cdef void check_ordered_key(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
-    """It comes after the one before, not before the last separator, and the mapping has it."""
-    cdef u64 size = parts_size(&piece.key)
-    cdef char* whole = <char*>malloc(size + 1)
-    cdef Record r
+    """It comes after the one before, not before the last separator, and is what the tree says it is."""
     if w.begun and (parts_compare(&w.last, &piece.key) >= 0 or parts_compare(&w.separator, &piece.key) > 0):
         note(w, PROBLEM_TREE_ORDER, n.place)
     w.last = piece.key
     w.begun = True
+    if w.tree == ROOT_VERSIONS:
+        check_version(w, n, piece)
+    elif w.tree == ROOT_EXPIRY:
+        if not expiry_is_sound(w.p, &piece.key):
+            note(w, PROBLEM_EXPIRY, n.place)
+    elif w.tree != ROOT_DEATHS:
+        check_mapped(w, n, piece)
+
+
+cdef void check_version(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
+    """Its record is there, and its death in the other tree."""
+    cdef Record r
+    cdef u64 place = 0
+    if not version_is_sound(w.p, &piece.key, &place):
+        note(w, PROBLEM_VERSIONS, n.place)
+    elif reach_record(w, place, &r):
+        w.report.versions += 1
+
+
+cdef void check_mapped(Walk* w, const Node* n, const Piece* piece) noexcept nogil:
+    """The mapping has it."""
+    cdef u64 size = parts_size(&piece.key)
+    cdef char* whole = <char*>malloc(size + 1)
+    cdef Record r
     if whole == NULL:
         return
     parts_copy(&piece.key, 0, whole)
@@ -382,21 +416,39 @@ cdef u64 check_tree(Walk* w, u64 place, int level) noexcept nogil:
     return total
 
 
-cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
-    cdef u64 root = sealed(w, namespace + NAMESPACE_KEYTREE) << GRANULE_SHIFT
-    cdef bint wanted = not sealed(w, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
-    w.mapping = namespace + NAMESPACE_MAPPING
+cdef u64 check_whole_tree(Walk* w, u64 root_place) noexcept nogil:
+    """How many keys the tree has that hangs there."""
+    cdef u64 root = sealed(w, root_place) << GRANULE_SHIFT
+    w.tree = root_place
     w.begun = False
     memset(&w.separator, 0, sizeof(Parts))
-    if (check_tree(w, root, -1) if root else 0) != (entries if wanted else 0):
+    return check_tree(w, root, -1) if root else 0
+
+
+cdef void check_keytree(Walk* w, u64 namespace, u64 entries) noexcept nogil:
+    cdef bint wanted = not sealed(w, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED
+    w.mapping = namespace + NAMESPACE_MAPPING
+    if check_whole_tree(w, namespace + NAMESPACE_KEYTREE) != (entries if wanted else 0):
         note(w, PROBLEM_TREE_KEYS, namespace + NAMESPACE_KEYTREE)
+
+
+cdef void check_expiry(Walk* w) noexcept nogil:
+    """As many keys, each as its record says, as there are records in mappings that expire."""
+    if check_whole_tree(w, ROOT_EXPIRY) != w.report.expiring:
+        note(w, PROBLEM_EXPIRY, ROOT_EXPIRY)
+
+
+cdef void check_versions(Walk* w) noexcept nogil:
+    """What is kept for readers of earlier moments; each version has a death, and there are no more."""
+    cdef u64 versions = check_whole_tree(w, ROOT_VERSIONS)
+    if check_whole_tree(w, ROOT_DEATHS) != versions:
+        note(w, PROBLEM_VERSIONS, ROOT_DEATHS)
 
 
 cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
     cdef u64 entries = w.report.entries, live_bytes = w.report.live_bytes
     sealed(w, namespace + NAMESPACE_ID)
     sealed(w, namespace + NAMESPACE_LAST_ID)
-    sealed(w, namespace + NAMESPACE_VERSIONS)
     check_reference(w, namespace + NAMESPACE_MAPPING, namespace + NAMESPACE_MAPPING, 0)
     check_keytree(w, namespace, w.report.entries - entries)
     if sealed(w, namespace + NAMESPACE_ENTRY_COUNT) != w.report.entries - entries:
@@ -405,12 +457,20 @@ cdef void check_namespace(Walk* w, u64 namespace) noexcept nogil:
         note(w, PROBLEM_LIVE_BYTES, namespace + NAMESPACE_LIVE_BYTES)
 
 
+cdef void check_number(Walk* w, const Record* r, u64 namespace) noexcept nogil:
+    """The catalogue has the number of a namespace, too, and it leads there."""
+    cdef u64 found = 0
+    if (catalogue_by_id(w.p, NULL, sealed(w, namespace + NAMESPACE_ID), &found) != PMKV_OK
+            or found != namespace):
+        note(w, PROBLEM_CATALOGUE, r.place)
+
+
 cdef void check_catalogue(Walk* w) noexcept nogil:
-    """The namespaces that have names."""
+    """The namespaces that have names; as many numbers as names."""
     cdef Cursor cursor
     cdef Record r
     cdef u64 slots[LEAF_SLOTS]
-    cdef u64 leaf, namespace
+    cdef u64 leaf, namespace, names = 0, numbers = 0
     cdef int i
     cursor.prefix, cursor.ended = 0, False
     while mapping_next_leaf(w.p, NULL, ROOT_CATALOGUE + NAMESPACE_MAPPING, &cursor, slots, &leaf) == PMKV_OK and leaf:
@@ -420,11 +480,18 @@ cdef void check_catalogue(Walk* w) noexcept nogil:
             if record_parse(w.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK or r.value_size != 8:
                 note(w, PROBLEM_CATALOGUE, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT)
                 continue
+            if is_id_name(r.key, r.key_size):
+                numbers += 1
+                continue
+            names += 1
             memcpy(&namespace, r.value, 8)
             if reach_units(w, namespace, sizeof(pmkv_namespace_root), PMKV_PAGE_NODES):
+                check_number(w, &r, namespace)
                 check_namespace(w, namespace)
             else:
                 note(w, PROBLEM_CATALOGUE, r.place)
+    if names != numbers:
+        note(w, PROBLEM_CATALOGUE, ROOT_CATALOGUE)
 
 
 cdef void check_limbo(Walk* w) noexcept nogil:
@@ -506,6 +573,8 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
     check_namespace(&w, ROOT_CATALOGUE)
     check_namespace(&w, ROOT_DEFAULT_NAMESPACE)
     check_catalogue(&w)
+    check_expiry(&w)
+    check_versions(&w)
     check_limbo(&w)
     compare(&w)
     free(w.units)

@@ -11,7 +11,7 @@ cdef enum:
 
 cdef enum CompactionPhase:
     COMPACTION_COUNT, COMPACTION_MEASURE, COMPACTION_CHOOSE, COMPACTION_LIST, COMPACTION_RECORDS
-    COMPACTION_TREES, COMPACTION_LEAVES, COMPACTION_ROOTS, COMPACTION_CUT
+    COMPACTION_TREES, COMPACTION_OWN_TREES, COMPACTION_LEAVES, COMPACTION_ROOTS, COMPACTION_CUT
     COMPACTION_RELIST, COMPACTION_LAST_CUT, COMPACTION_DONE
 
 # A namespace's root that has another place from the commit on.
@@ -21,7 +21,7 @@ cdef struct MovedRoot:
 
 cdef struct Compaction:
     Pins* pins
-    bint joins                   # leaves of mappings may join: nobody is in the middle of one
+    bint walked                  # somebody relies on where records of namespaces without order lie
     CompactionPhase phase
     Ceiling ceiling
     u64 passes

@@ -12,24 +12,25 @@ pass.  After each the file is cut off behind the last page in use.
 
 Invariants
   Q1. What moves is published, and its old place freed, by one commit: a crash is before or after.
-  Q2. A record that is pinned does not move.  A record that moves keeps every byte, but for the place
-      of its extent, and the checksum of that.
+  Q2. A record that is pinned does not move, nor a version, nor one that an iterator has noted down.  A
+      record that moves keeps every byte, but for the place of its extent, and the checksum of that.
   Q3. A slice relies on no place of an earlier one: it finds its way from numbers that mean something
       whatever was committed meanwhile (a hash, a rank, a page index, a slot of the catalogue).  If they
       mean another thing by then, something is passed over, and the next pass finds it.
   Q4. The file is cut only when the root says so and the log is empty.
 """
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memset
 from pmkv._blocks cimport (
     NODE_CLASS, block_allocate, block_list_anew, block_must_move, block_used, class_capacity, class_pages,
 )
-from pmkv._catalogue cimport namespace_in
+from pmkv._catalogue cimport is_id_name, namespace_in
 from pmkv._core cimport *
+from pmkv._expiry cimport expiry_add, expiry_forget, expiry_of
 from pmkv._mapmove cimport mapping_tidy
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_next_leaf, place_of
 from pmkv._pages cimport Head, next_run
 from pmkv._pool cimport Ceiling, Pool, pool_least_pages, pool_shrink
-from pmkv._records cimport Record, Tally, record_move, record_parse, record_redirect
+from pmkv._records cimport Record, Tally, record_move, record_namespace, record_parse, record_redirect
 from pmkv._redo cimport redo_checkpoint
 from pmkv._space cimport Pins, pins_hold, space_moved
 from pmkv._treemove cimport keytree_tidy
@@ -51,10 +52,9 @@ cdef enum:
     ROOT_SIZE = sizeof(pmkv_namespace_root)
     ROOT_BITS = 3
     ROOT_WORDS = 8
-    DROPPED_SIZE = 9
 
 cdef enum Which:
-    DEFAULT, CATALOGUE, NAMED, NO_MORE
+    DEFAULT, CATALOGUE, NAMED
 
 
 # ---- slices ----------------------------------------------------------------------------------
@@ -183,15 +183,6 @@ cdef int list_blocks(Txn* t, Compaction* c, CompactionPhase following) noexcept 
 
 # ---- which namespaces ------------------------------------------------------------------------------
 
-cdef bint begins_with(const Record* r, const char* name, u64 size) noexcept nogil:
-    return r.key_size >= size and memcmp(r.key, name, size) == 0
-
-
-cdef bint is_dropped(const Record* r) noexcept nogil:
-    """The name of what a drop has not taken away yet: it has the place of the root in it, which stays."""
-    return begins_with(r, b"\0dropped\0", DROPPED_SIZE)
-
-
 cdef int named_namespace(Txn* t, Compaction* c, u64* namespace) noexcept nogil:
     """The one that the catalogue's slot under way leads to, or the next there is; 0 at the end."""
     cdef Cursor behind
@@ -209,6 +200,9 @@ cdef int named_namespace(Txn* t, Compaction* c, u64* namespace) noexcept nogil:
             c.name_slot += 1
         if leaf and c.name_slot < LEAF_SLOTS:
             status = record_parse(t.p, place_of(slots[c.name_slot]), &r)
+            if status == PMKV_OK and is_id_name(r.key, r.key_size):
+                c.name_slot += 1               # the same one once more
+                continue
             if status == PMKV_OK:
                 status = namespace_in(t.p, &r, namespace)
             if status != PMKV_OK:
@@ -271,8 +265,15 @@ cdef int count_entries(Txn* t, Compaction* c, u64 namespace) noexcept nogil:
 cdef int record_moved(Txn* t, const Record* r, u64 place, bint keeps_extent) noexcept nogil:
     """A record that lay at r.place lies at `place` from the commit on, and the mapping knows it.
 
-    The one thing left to do for whatever else leads to a record by its place.
+    The one thing left to do for whatever else leads to a record by its place: the tree of expiry.
     """
+    cdef u64 time
+    cdef int status = expiry_of(t.p, t, r, &time)
+    if status != PMKV_OK:
+        return txn_fail(t, status)
+    if time:
+        expiry_forget(t, r)
+        expiry_add(t, time, record_namespace(r), place)
     return space_moved(t, r.place, keeps_extent)
 
 
@@ -308,7 +309,10 @@ cdef int move_records(Txn* t, Compaction* c, u64 namespace) noexcept nogil:
     cdef u64 slots[LEAF_SLOTS]
     cdef u64 leaf
     cdef Cursor behind = c.cursor
-    cdef int status = mapping_next_leaf(t.p, t, namespace + NAMESPACE_MAPPING, &behind, slots, &leaf)
+    cdef int status
+    if c.walked and txn_read(t, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED:
+        return PMKV_NOT_FOUND
+    status = mapping_next_leaf(t.p, t, namespace + NAMESPACE_MAPPING, &behind, slots, &leaf)
     if status != PMKV_OK:
         return txn_fail(t, status)
     if leaf == 0:
@@ -324,18 +328,36 @@ cdef int move_records(Txn* t, Compaction* c, u64 namespace) noexcept nogil:
     return t.status
 
 
-# ---- ordered keys, leaves, roots ---------------------------------------------------------------------------
+# ---- trees, leaves, roots ---------------------------------------------------------------------------
 
 cdef int move_tree(Txn* t, Compaction* c, u64 namespace) noexcept nogil:
+    return move_tree_at(t, c, namespace + NAMESPACE_KEYTREE)
+
+
+cdef int move_tree_at(Txn* t, Compaction* c, u64 root_place) noexcept nogil:
+    """A leaf of a tree, and the nodes above it."""
     cdef bint ended = False
-    keytree_tidy(t, namespace + NAMESPACE_KEYTREE, &c.rank, &ended, &c.tally)
+    keytree_tidy(t, root_place, &c.rank, &ended, &c.tally)
     return PMKV_NOT_FOUND if ended else t.status
+
+
+cdef int move_own_trees(Txn* t, Compaction* c) noexcept nogil:
+    """Those of the pool as a whole, one after the other: c.slot says which."""
+    cdef u64 roots[3]
+    roots[0], roots[1], roots[2] = ROOT_VERSIONS, ROOT_DEATHS, ROOT_EXPIRY
+    while has_room(t, c, SLICE_NODES) and c.slot < 3:
+        c.steps += 1
+        if move_tree_at(t, c, roots[c.slot]) == PMKV_NOT_FOUND:
+            c.slot, c.rank = c.slot + 1, 0
+    if c.slot == 3:
+        begin_phase(c, COMPACTION_LEAVES)
+    return t.status
 
 
 cdef int tidy_leaf(Txn* t, Compaction* c, u64 namespace) noexcept nogil:
     if c.cursor.ended:
         return PMKV_NOT_FOUND
-    return mapping_tidy(t, namespace + NAMESPACE_MAPPING, &c.cursor, c.joins, &c.tally)
+    return mapping_tidy(t, namespace + NAMESPACE_MAPPING, &c.cursor, &c.tally)
 
 
 cdef int move_root(Txn* t, Compaction* c, u64 namespace) noexcept nogil:
@@ -373,7 +395,7 @@ cdef int look_at_name(Txn* t, Compaction* c, u64 slot_place, u64 word, bint redi
         return txn_fail(t, status)
     to = new_root(c, namespace)
     if not redirect:
-        if to == 0 and c.root_count < ROOTS_AT_ONCE and not is_dropped(&r) and block_must_move(t, namespace):
+        if to == 0 and c.root_count < ROOTS_AT_ONCE and block_must_move(t, namespace):
             move_root(t, c, namespace)
         return t.status
     if to == 0 or record_redirect(t, &r, to, &place) != PMKV_OK:
@@ -401,7 +423,13 @@ cdef int walk_names(Txn* t, Compaction* c, bint redirect) noexcept nogil:
 
 
 cdef int move_roots(Txn* t, Compaction* c) noexcept nogil:
-    """Some roots, with all the names that lead to them: a root may have several."""
+    """Some roots, with all the names that lead to them: a root has several.
+
+    None while somebody reads at an earlier moment: names that are gone since lead there, too.
+    """
+    if c.pins.moments.open_count:
+        begin_phase(c, COMPACTION_CUT)
+        return PMKV_OK
     if walk_names(t, c, False) != PMKV_OK or (c.root_count and walk_names(t, c, True) != PMKV_OK):
         return t.status
     c.tally.moved += c.root_count
@@ -459,7 +487,9 @@ cdef int compaction_fill(Txn* t, Compaction* c) noexcept nogil:
     elif c.phase == COMPACTION_RECORDS:
         each_namespace(t, c, move_records, SLICE_LEAVES, COMPACTION_TREES)
     elif c.phase == COMPACTION_TREES:
-        each_namespace(t, c, move_tree, SLICE_NODES, COMPACTION_LEAVES)
+        each_namespace(t, c, move_tree, SLICE_NODES, COMPACTION_OWN_TREES)
+    elif c.phase == COMPACTION_OWN_TREES:
+        move_own_trees(t, c)
     elif c.phase == COMPACTION_LEAVES:
         each_namespace(t, c, tidy_leaf, SLICE_LEAVES, COMPACTION_ROOTS)
     elif c.phase == COMPACTION_ROOTS:
@@ -474,10 +504,11 @@ cdef int compaction_fill(Txn* t, Compaction* c) noexcept nogil:
 
 cdef int compaction_committed(Pool* p, Compaction* c) noexcept nogil:
     """What is to be done when the slice is durable, before anyone else writes."""
+    cdef u64 claimed = pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK
     cdef int status = PMKV_OK
     if c.cut:
         status = redo_checkpoint(p)          # the log is empty, and the page count in its place
-        if status == PMKV_OK:
+        if status == PMKV_OK and claimed <= c.cut:   # the commit may have needed pages itself
             status = pool_shrink(p, c.cut)
         after_cut(p, c)
     return status

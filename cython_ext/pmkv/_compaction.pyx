@@ -13,6 +13,7 @@ from pmkv._compact cimport (
 )
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
+from pmkv._reading cimport Reader
 from pmkv._table cimport Table
 
 import os
@@ -84,7 +85,7 @@ cdef int take_slice(Table source, Compaction* c, bint stop) except -1:
     source.begin(False)
     if stop:
         compaction_stop(&e.pool, c)
-    c.joins = e.walks == 0
+    c.walked = e.walks != 0
     status = PMKV_OK
     if c.phase != COMPACTION_DONE:
         with nogil:
@@ -110,8 +111,8 @@ cdef void follow_roots(Engine e, const Compaction* c) noexcept:
     cdef int i
     while at != NULL and c.root_count:
         for i in range(c.root_count):
-            if (<Table>at).namespace == c.roots[i].old:
-                (<Table>at).namespace = c.roots[i].new
-                (<Table>at).mapping = c.roots[i].new + NAMESPACE_MAPPING
+            if (<Reader>at).namespace == c.roots[i].old:
+                (<Reader>at).namespace = c.roots[i].new
+                (<Reader>at).mapping = c.roots[i].new + NAMESPACE_MAPPING
                 break
-        at = (<Table>at).next_named
+        at = (<Reader>at).next_named

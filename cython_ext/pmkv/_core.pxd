@@ -57,7 +57,6 @@ cdef extern from "layout.h" nogil:
         u64 live_bytes
         u64 options
         u64 keytree
-        u64 versions
         u64 id
         u64 last_id
 
@@ -74,6 +73,9 @@ cdef extern from "layout.h" nogil:
         u64 free_bin[112]
         u64 block_current[32]
         u64 block_partial[32]
+        u64 versions
+        u64 deaths
+        u64 expiry
 
     struct pmkv_entry:
         u64 checksum
@@ -115,7 +117,7 @@ cdef extern from "layout.h" nogil:
         PMKV_PAGE_FRESH, PMKV_PAGE_FREE, PMKV_PAGE_FREE_TAIL, PMKV_PAGE_RECORDS
         PMKV_PAGE_NODES, PMKV_PAGE_BODY, PMKV_PAGE_EXTENT, PMKV_PAGE_LEAF
         PMKV_PAGE_NODE, PMKV_PAGE_LIMBO
-        PMKV_RECORD_EXTENT, PMKV_RECORD_VERSION, PMKV_RECORD_EXPIRY
+        PMKV_RECORD_EXTENT, PMKV_RECORD_EXPIRY
         PMKV_ENTRY_INLINE, PMKV_ENTRY_INDIRECT
         PMKV_OPTION_KEYS_STR, PMKV_OPTION_UNORDERED
 
@@ -153,12 +155,14 @@ cdef extern from "layout.h" nogil:
     const u64 ROOT_FREE_BIN "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, free_bin))"
     const u64 ROOT_BLOCK_CURRENT "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, block_current))"
     const u64 ROOT_BLOCK_PARTIAL "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, block_partial))"
+    const u64 ROOT_VERSIONS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, versions))"
+    const u64 ROOT_DEATHS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, deaths))"
+    const u64 ROOT_EXPIRY "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, expiry))"
     const u64 NAMESPACE_MAPPING "offsetof(struct pmkv_namespace_root, mapping)"
     const u64 NAMESPACE_ENTRY_COUNT "offsetof(struct pmkv_namespace_root, entry_count)"
     const u64 NAMESPACE_LIVE_BYTES "offsetof(struct pmkv_namespace_root, live_bytes)"
     const u64 NAMESPACE_OPTIONS "offsetof(struct pmkv_namespace_root, options)"
     const u64 NAMESPACE_KEYTREE "offsetof(struct pmkv_namespace_root, keytree)"
-    const u64 NAMESPACE_VERSIONS "offsetof(struct pmkv_namespace_root, versions)"
     const u64 NAMESPACE_ID "offsetof(struct pmkv_namespace_root, id)"
     const u64 NAMESPACE_LAST_ID "offsetof(struct pmkv_namespace_root, last_id)"
 

@@ -5,6 +5,14 @@ from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn
 from pmkv._space cimport Pins
 
+cdef class Moment:
+    cdef Engine e
+    cdef u64 at                   # the number that the next commit was to have; 0: it has ended
+    cdef u64 time                 # by the clock: microseconds since 1970
+    cdef bint has_expired         # something had expired that was not taken away
+
+    cdef void end(self) noexcept
+
 cdef class Engine:
     cdef Pool pool
     cdef Txn txn
@@ -20,9 +28,12 @@ cdef class Engine:
     cdef u64 busy                 # readers that have released the GIL
     cdef u64 views
     cdef u64 replayed
+    cdef u64 swept                # keys that expired and were taken away
+    cdef u64 next_expiry          # nothing expires before; 0: nothing does
     cdef list dropped             # places to unpin when the step is done
+    cdef list ended               # moments to close then
     cdef void* first_named        # tables of namespaces with names, in a list: a drop makes them useless
-    cdef u64 walks                # iterators in the middle of a mapping: its leaves do not join meanwhile
+    cdef u64 walks                # iterators that have noted down where records without order lie: these stay
     cdef bint compacting          # some thread compacts the pool
     cdef bint finishing           # some thread takes away what dropped namespaces have left
     cdef str unusable_because
@@ -33,6 +44,7 @@ cdef class Engine:
     cdef int damaged(self, int site, u64 place) except -1
     cdef int need_writable(self) except -1
     cdef int take_lock(self) except -1
+    cdef bint try_lock(self) noexcept
     cdef void give_lock(self) noexcept
     cdef int open_transaction(self, object token) except -1
     cdef int close_transaction(self, bint commit) except -100
@@ -40,6 +52,13 @@ cdef class Engine:
     cdef void stop_running(self) noexcept
     cdef int wait_for_writer(self) except -1
     cdef void unpin(self, u64 place) noexcept
+    cdef void expires(self, u64 time) noexcept
+    cdef bint is_due(self, u64 time) noexcept
+    cdef int sweep(self, u64 most) noexcept
+    cdef void sweep_unless_busy(self) noexcept
+    cdef Moment now(self)
+    cdef void end_moment(self, u64 at) noexcept
+    cdef void collect_unless_busy(self) noexcept
     cdef bint drain(self) noexcept
     cdef int set_limits(self, u64 max_size) except -1
     cdef u64 root(self, u64 place) noexcept

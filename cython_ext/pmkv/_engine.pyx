@@ -11,23 +11,27 @@ Threads
      cannot begin before the reader is done.
   3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
      change during a step that may run without the GIL: a view waits for it first, and what is
-     dropped meanwhile is dropped when it is done.
+     dropped meanwhile is dropped when it is done.  The same holds for moments.
   4. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
-from cython cimport final
+from cython cimport final, no_gc_clear
 from cpython.pythread cimport (
     NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
     PyThread_get_thread_ident, PyThread_release_lock,
 )
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *
+from pmkv._expiry cimport Due, clock_now, expiry_first, expiry_next
+from pmkv._keytree cimport TreeCursor
 from pmkv._pool cimport (
     Geometry, Pool, file_offset, file_size_for, pool_format, pool_pages_within, pool_probe_sync, pool_unmap,
 )
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init
-from pmkv._space cimport Pins, pins_drop, pins_free, space_commit
+from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit
+from pmkv._sweep cimport sweep
+from pmkv._versions cimport is_garbage_due, moments_close, moments_open
 
 import os
 
@@ -49,6 +53,30 @@ cdef extern from "unistd.h" nogil:
 
 cdef enum:
     LEAST_PAGES = 64
+    SWEEP = 1024                  # expired keys that one commit takes away
+
+
+@final
+@no_gc_clear                      # its end needs the engine, also in a cycle that the collector takes apart
+cdef class Moment:
+    """A moment that someone reads at: the versions that it sees are kept until it ends."""
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        cdef u64 at = self.at
+        self.at = 0
+        if at:
+            self.e.end_moment(at)
+
+
+cdef int sweep_and_commit(Txn* t, Pins* pins, u64 now, u64 most, u64* swept, u64* next_time) noexcept nogil:
+    cdef int status = sweep(t, now, most, swept, next_time)
+    if status == PMKV_OK:
+        return space_commit(t, pins)
+    txn_abort(t)
+    return status
 
 
 cdef class Engine:
@@ -59,7 +87,7 @@ cdef class Engine:
         memset(&self.pins, 0, sizeof(Pins))
         self.pool.m.fd = -1
         self.unusable_because = "not opened"
-        self.dropped = []
+        self.dropped, self.ended = [], []
         self.lock = PyThread_allocate_lock()
         self.turn = PyThread_allocate_lock()
         if self.lock == NULL or self.turn == NULL:
@@ -143,6 +171,9 @@ cdef class Engine:
         if status != PMKV_OK:
             self.fail(status)
         self.pins.ripe = pmkv_load(&self.pool.m, ROOT_LIMBO_COUNT) & SEAL_MASK
+        if pmkv_load(&self.pool.m, ROOT_DEATHS):   # nobody sees what another process kept
+            self.pins.moments.garbage_to = self.pool.head + 1
+        self.next_expiry = pmkv_load(&self.pool.m, ROOT_EXPIRY) != 0
         self.usable = True
         self.unusable_because = None
 
@@ -226,6 +257,16 @@ cdef class Engine:
         return 0
 
     @final
+    cdef bint try_lock(self) noexcept:
+        """Becomes the writer, in a step that may run without the GIL, if nobody is; whether it did."""
+        if self.locked or self.running or not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            return False
+        self.locked = True
+        self.writer_thread = PyThread_get_thread_ident()
+        self.start_running()
+        return True
+
+    @final
     cdef void give_lock(self) noexcept:
         self.locked = False
         PyThread_release_lock(self.lock)
@@ -235,6 +276,9 @@ cdef class Engine:
         """Begins a transaction that is open until close_transaction(), and holds `lock`."""
         self.need_writable()
         self.take_lock()
+        self.start_running()
+        self.sweep(SWEEP)
+        self.stop_running()
         txn_begin(&self.txn)
         self.transaction = token
         return 0
@@ -267,6 +311,8 @@ cdef class Engine:
         self.running = False
         while self.dropped:
             pins_drop(&self.pins, self.dropped.pop())
+        while self.ended:
+            moments_close(&self.pins.moments, self.ended.pop(), self.pool.head)
         PyThread_release_lock(self.turn)
 
     @final
@@ -295,19 +341,107 @@ cdef class Engine:
         return file_size_for(&self.pool, self.pool.file_pages)
 
     @final
+    cdef void expires(self, u64 time) noexcept:
+        """Something was stored that expires then; 0: never."""
+        if time and (self.next_expiry == 0 or time < self.next_expiry):
+            self.next_expiry = time
+
+    @final
+    cdef bint is_due(self, u64 time) noexcept:
+        """Whether something has expired by then that was not taken away yet.  No writer runs without the GIL."""
+        cdef TreeCursor cursor
+        cdef Due due
+        return (self.next_expiry != 0 and self.next_expiry <= time
+                and expiry_first(&self.pool, NULL, &cursor) == PMKV_OK
+                and expiry_next(&self.pool, NULL, &cursor, &due) == PMKV_OK and due.time <= time)
+
+    @final
+    cdef int sweep(self, u64 most) noexcept:
+        """Takes away at most so many keys that have expired, in one commit; the status.
+
+        For a writer that holds the lock, or the GIL, and has not begun its own transaction.
+        """
+        cdef u64 now = clock_now(), next_time = 0, count = 0
+        cdef int status
+        if self.next_expiry == 0 or self.next_expiry > now:
+            return PMKV_OK
+        txn_begin(&self.txn)
+        if self.running:
+            with nogil:
+                status = sweep_and_commit(&self.txn, &self.pins, now, most, &count, &next_time)
+        else:
+            status = sweep_and_commit(&self.txn, &self.pins, now, most, &count, &next_time)
+        if status == PMKV_OK:
+            self.next_expiry = next_time
+            self.swept += count
+        return status
+
+    @final
+    cdef void sweep_unless_busy(self) noexcept:
+        """Takes away all that has expired, for a reader who counts, if nobody writes."""
+        if not self.usable or not self.pool.writable or not self.try_lock():
+            return
+        while self.is_due(clock_now()) and self.sweep(SWEEP) == PMKV_OK:
+            pass
+        self.stop_running()
+        self.give_lock()
+
+    @final
+    cdef Moment now(self):
+        """The moment, which is open until it is ended or forgotten."""
+        cdef Moment moment = Moment.__new__(Moment)   # first: it may set off the collector, and that anything
+        if self.running:
+            self.wait_for_writer()
+        if moments_open(&self.pins.moments, self.pool.head) != PMKV_OK:
+            raise MemoryError
+        moment.e, moment.at = self, self.pool.head
+        moment.time = clock_now()
+        moment.has_expired = self.is_due(moment.time)
+        return moment
+
+    @final
+    cdef void end_moment(self, u64 at) noexcept:
+        if self.running:
+            self.ended.append(at)
+        else:
+            moments_close(&self.pins.moments, at, self.pool.head)
+
+    @final
     cdef bint drain(self) noexcept:
-        """Frees what was retired while views showed it and none does now; False if that is nothing.
+        """Frees what was kept for readers that have ended; False if that is nothing.
 
         For a writer that holds the lock and whose transaction is empty.
         """
-        cdef bint ripe = self.pins.ripe != 0 and self.txn.status == PMKV_OK
-        if ripe:
+        cdef bint due = self.txn.status == PMKV_OK and (self.pins.ripe != 0 or is_garbage_due(&self.pins.moments))
+        cdef u64 swept = self.swept
+        cdef int status = PMKV_OK
+        if self.txn.status == PMKV_OK:
+            self.sweep(SWEEP)
+            txn_begin(&self.txn)
+        if due:
             self.pins.drain_all = True
             with nogil:
-                ripe = space_commit(&self.txn, &self.pins) == PMKV_OK
+                while status == PMKV_OK and is_garbage_due(&self.pins.moments):
+                    status = space_collect(&self.txn, &self.pins)
+                    txn_begin(&self.txn)
+                if status == PMKV_OK:
+                    status = space_commit(&self.txn, &self.pins)
             self.pins.drain_all = False
             txn_begin(&self.txn)
-        return ripe
+        return (due and status == PMKV_OK) or swept != self.swept
+
+    @final
+    cdef void collect_unless_busy(self) noexcept:
+        """Gives back at once what a reader kept that has just ended, if nobody writes."""
+        if not (self.usable and self.pool.writable and is_garbage_due(&self.pins.moments)):
+            return
+        if not self.try_lock():
+            return
+        txn_begin(&self.txn)
+        self.drain()
+        txn_abort(&self.txn)
+        self.stop_running()
+        self.give_lock()
 
     # -- closing --
 

@@ -4,4 +4,4 @@ from pmkv._mapping cimport Cursor
 from pmkv._records cimport Tally
 from pmkv._writeset cimport Txn
 
-cdef int mapping_tidy(Txn* t, u64 root_place, Cursor* cursor, bint join, Tally* tally) noexcept nogil
+cdef int mapping_tidy(Txn* t, u64 root_place, Cursor* cursor, Tally* tally) noexcept nogil

@@ -255,7 +255,7 @@ cdef void go_on(Cursor* cursor, u64 depth) noexcept nogil:
     cursor.ended = depth == 0 or cursor.prefix == 0
 
 
-cdef int mapping_tidy(Txn* t, u64 root_place, Cursor* cursor, bint join_leaves, Tally* tally) noexcept nogil:
+cdef int mapping_tidy(Txn* t, u64 root_place, Cursor* cursor, Tally* tally) noexcept nogil:
     """Joins the leaf at the cursor with its twin, or moves it, and the nodes above it; to the next then."""
     cdef Probe probe
     cdef Path path
@@ -269,7 +269,7 @@ cdef int mapping_tidy(Txn* t, u64 root_place, Cursor* cursor, bint join_leaves, 
     if probe.leaf == 0:
         cursor.ended = True
         return PMKV_OK
-    if join_leaves and join(t, root_place, &probe, &path):
+    if join(t, root_place, &probe, &path):
         tally.moved += 1
         cursor.prefix = first_hash(cursor.prefix, probe.depth - 1)   # and perhaps that one has a twin
         return PMKV_OK

@@ -41,6 +41,8 @@ cdef u64 find(Table source, bytes name) except? 0:
     """The place of the namespace's root, as `source` sees the pool; 0 if it is not there."""
     cdef u64 place = 0
     cdef int status
+    if source.as_of:
+        return find_then(source, name)
     if source.t != NULL:
         source.need_transaction()
     source.e.need_open()
@@ -48,6 +50,12 @@ cdef u64 find(Table source, bytes name) except? 0:
     if status < 0:
         source.e.fail(status)
     return place if status == PMKV_OK else 0
+
+
+cdef u64 find_then(Table source, bytes name) except? 0:
+    """The same at a snapshot's moment: a root is not freed while there is any snapshot."""
+    cdef bytes found = catalogue_of(source).get(name)
+    return int.from_bytes(found, "little") if found is not None else 0
 
 
 cdef u64 make(Table source, bytes name, u64 options) except? 0:
@@ -81,12 +89,14 @@ cdef class Named(Table):
         if ordered is not None and not ordered:
             options |= PMKV_OPTION_UNORDERED
         place = find(source, raw)
-        if place == 0 and not source.pool.writable:
-            raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}, and flag='r' makes none")
+        if place == 0 and (source.as_of or not source.pool.writable):
+            reason = "a snapshot" if source.as_of else "flag='r'"
+            raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}, and {reason} makes none")
         if place == 0:
             place = make(source, raw, options)
         # From where its place is known to here nothing gave the GIL up or ran Python code: no drop came between.
         self.attach(source.e, place, source.verify, source.t, source.owner)
+        self.look_back(source.moment)
         self.join_named()
         self.name, self.source = name, source
         if keys is not None and (keys == "str") != self.keys_are_str:
@@ -98,6 +108,7 @@ cdef class Named(Table):
 cdef Table catalogue_of(Table source):
     cdef Table catalogue = Table()
     catalogue.attach(source.e, ROOT_CATALOGUE, source.verify, source.t, source.owner)
+    catalogue.look_back(source.moment)
     return catalogue
 
 
@@ -126,16 +137,17 @@ def drop(Table source not None, name):
 cdef int hide(Table source, bytes name) except -100:
     """Gives the name up; OK or FULL."""
     cdef const char* data = name
-    cdef char[HIDDEN_SIZE + 8] hidden
-    cdef u64 size = len(name), place = 0
+    cdef char[HIDDEN_SIZE + 2] hidden
+    cdef u64 size = len(name), place = 0, id
     cdef int status
     memcpy(hidden, <const char*>HIDDEN, HIDDEN_SIZE)
     source.begin(False)           # from here on the root keeps its place
     with nogil:
         status = catalogue_find(source.pool, &source.e.txn, data, size, &place)
         if status == PMKV_OK:
-            memcpy(hidden + HIDDEN_SIZE, &place, 8)
-            status = catalogue_rename(&source.e.txn, data, size, hidden, HIDDEN_SIZE + 8)
+            id = pmkv_load(&source.pool.m, place + NAMESPACE_ID)
+            hidden[HIDDEN_SIZE], hidden[HIDDEN_SIZE + 1] = <char>(id >> 8), <char>id
+            status = catalogue_rename(&source.e.txn, data, size, hidden, HIDDEN_SIZE + 2)
     status = source.settle(status)
     if status == PMKV_OK or status == PMKV_FULL:
         forget_tables(source.e, place)
@@ -160,7 +172,7 @@ cdef void forget_tables(Engine e, u64 place) noexcept:
     """Handles on the namespace are of no use any more: what is written there later is not theirs."""
     cdef void* at = e.first_named
     while at != NULL:
-        if (<Table>at).namespace == place:
+        if (<Table>at).namespace == place and (<Table>at).as_of == 0:
             (<Table>at).gone = True
         at = (<Table>at).next_named
 
@@ -173,7 +185,8 @@ cdef bint has_pages(Table table) noexcept:
 cdef take_away(Table source, bytes name):
     """The keys of the namespace, in commits of a bounded size, and then the rest of it.
 
-    In a pool that is full the rest may have to wait for the next time.
+    In a pool that is full, or while anyone reads at an earlier moment and may ask for it, the rest has
+    to wait for the next time.
     """
     cdef Table victim = table_of(source, name)
     cdef const char* data = name
@@ -189,6 +202,9 @@ cdef take_away(Table source, bytes name):
     if has_pages(victim):
         return
     source.begin(False)
+    if source.e.pins.moments.open_count:
+        source.abandon()
+        return
     with nogil:
         status = catalogue_remove(&source.e.txn, data, size)
     source.end(source.settle(status))

@@ -7,6 +7,8 @@ from pmkv._writeset cimport Txn
 cdef struct Record:
     u64 place
     u64 body_size                # header, key, and value or extent reference
+    u64 room                     # that, and the word of expiry behind it if there is one
+    u64 expiry_place             # of that word, 0: it does not expire
     int flags
     const char* key
     u64 key_size
@@ -24,7 +26,7 @@ cdef enum:
     RECORD_HEADER = sizeof(pmkv_record)
     CRC_SHORT = 3 * 1024         # three streams do not pay below
 
-cdef int record_parse_reference(Pool* p, u64 place, Record* r) noexcept nogil
+cdef int record_parse_flags(Pool* p, u64 place, Record* r) noexcept nogil
 cdef bint record_long_body_is_whole(const Pool* p, const Record* r) noexcept nogil
 
 # These two are inline: between a record's arrival from memory and the next key's request there
@@ -44,14 +46,18 @@ cdef inline int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
     r.value_size = header.value_size
     r.value = r.key + r.key_size
     if r.flags:
-        return record_parse_reference(p, place, r)
-    r.body_size = RECORD_HEADER + r.key_size + r.value_size
-    r.extent_place = 0
+        return record_parse_flags(p, place, r)
+    r.body_size = r.room = RECORD_HEADER + r.key_size + r.value_size
+    r.extent_place = r.expiry_place = 0
     return PMKV_OK if r.body_size <= end - place else corrupted(p, PMKV_CHECK_RECORD, place)
 
 cdef inline u64 record_commit(const Record* r) noexcept nogil:
     """The number of the commit that wrote it."""
     return (<const pmkv_record*>(r.key - RECORD_HEADER)).commit
+
+cdef inline u64 record_namespace(const Record* r) noexcept nogil:
+    """The id of its namespace."""
+    return (<const pmkv_record*>(r.key - RECORD_HEADER)).namespace_id
 
 cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept nogil:
     cdef const pmkv_record* header = <const pmkv_record*>(r.key - RECORD_HEADER)
@@ -63,7 +69,7 @@ cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept n
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil
 cdef int record_verify(Pool* p, const Record* r) noexcept nogil
 cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
-                      bint may_change, u64* place) noexcept nogil
+                      bint may_change, u64 expiry, u64* place) noexcept nogil
 cdef int record_free(Txn* t, u64 place) noexcept nogil
 cdef int record_free_body(Txn* t, u64 place) noexcept nogil
 cdef int record_move(Txn* t, const Record* r, u64* place, bint* keeps_extent) noexcept nogil

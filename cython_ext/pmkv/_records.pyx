@@ -5,11 +5,13 @@ May know: blocks, runs of pages.  Not how a record is found.
     body   | header 24 | key | value |                   up to a page: in a block
     body   | header 24 | key | extent reference 16 |     and the value in pages of its own
 
+A record that may expire has a word behind its body, at the next multiple of 8: the time, sealed.
 A body larger than a page (a very long key) lies in an extent itself.  The CRC32C in the
 header covers the rest of the body; a value in an extent has its own, in the reference.
 
 Invariants
-  C1. A record is immutable from the commit that publishes it until the one that frees it.
+  C1. A record is immutable from the commit that publishes it until the one that frees it; but for
+      the time when it expires, which later commits may put off.
   C2. Nothing read from a record is believed before its bounds are known to be inside the pool.
 """
 from libc.stdlib cimport free, malloc
@@ -39,13 +41,26 @@ cdef uint32_t crc32c(const void* data, u64 size) noexcept nogil:
 
 # ---- reading ---------------------------------------------------------------------------
 
-cdef int record_parse_reference(Pool* p, u64 place, Record* r) noexcept nogil:
-    """The rest of record_parse for a record that has flags: its value lies in an extent."""
+cdef inline u64 expiry_at(u64 body_size) noexcept nogil:
+    """Where the word of expiry is, from the record's start."""
+    return (body_size + 7) & ~<u64>7
+
+
+cdef int record_parse_flags(Pool* p, u64 place, Record* r) noexcept nogil:
+    """The rest of record_parse for a record that has flags."""
     cdef u64 end = page_place(p, p.file_pages)
-    cdef pmkv_extent_reference reference
-    r.body_size = HEADER + r.key_size + REFERENCE
-    if r.flags != PMKV_RECORD_EXTENT or r.body_size > end - place:
+    r.body_size = HEADER + r.key_size + (REFERENCE if r.flags & PMKV_RECORD_EXTENT else r.value_size)
+    r.room, r.expiry_place, r.extent_place = r.body_size, 0, 0
+    if r.flags & PMKV_RECORD_EXPIRY:
+        r.expiry_place = place + expiry_at(r.body_size)
+        r.room = expiry_at(r.body_size) + 8
+    if r.flags & ~(PMKV_RECORD_EXTENT | PMKV_RECORD_EXPIRY) or r.room > end - place:
         return corrupted(p, PMKV_CHECK_RECORD, place)
+    return parse_reference(p, place, end, r) if r.flags & PMKV_RECORD_EXTENT else PMKV_OK
+
+
+cdef int parse_reference(Pool* p, u64 place, u64 end, Record* r) noexcept nogil:
+    cdef pmkv_extent_reference reference
     memcpy(&reference, r.value, REFERENCE)
     if (reference.place < p.header_size or (reference.place - p.header_size) % PAGE_SIZE
             or reference.place > end or r.value_size > end - reference.place):
@@ -114,9 +129,11 @@ cdef inline int own_extent(Txn* t, u64 extent_place, u64 record_place) noexcept 
 
 
 cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const char* key, u64 key_size, const char* value,
-                    u64 value_size, const pmkv_extent_reference* reference) noexcept nogil:
+                    u64 value_size, const pmkv_extent_reference* reference, u64 expiry) noexcept nogil:
+    """`size` bytes of body, zeros behind it up to a granule, and the word of expiry if there is one."""
     cdef pmkv_record* header = <pmkv_record*>body
-    header.flags = PMKV_RECORD_EXTENT if reference != NULL else 0
+    memset(body + size, 0, ((size + (8 if expiry else 0) + 15) & ~<u64>15) - size)
+    header.flags = (PMKV_RECORD_EXTENT if reference != NULL else 0) | (PMKV_RECORD_EXPIRY if expiry else 0)
     header.codec = 0
     header.namespace_id = <uint16_t>namespace_id
     header.commit = t.commit
@@ -128,41 +145,44 @@ cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const char* 
     else:
         memcpy(body + HEADER + key_size, value, value_size)
     header.crc = crc32c(body + 4, size - 4)
+    if expiry:
+        (<u64*>(body + expiry_at(size)))[0] = pmkv_seal(expiry)
 
 
 cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
-                      bint may_change, u64* place) noexcept nogil:
+                      bint may_change, u64 expiry, u64* place) noexcept nogil:
     """Builds a record in free space; the caller publishes its place.
 
     may_change: another thread may store into the value's bytes while they are read.
+    expiry: when it expires, microseconds since 1970; 0: never.
     """
-    cdef char small[PAGE]
+    cdef char small[PAGE + 16]
     cdef char* body = small
-    cdef u64 size = HEADER + key_size + value_size, padded
+    cdef u64 size = HEADER + key_size + value_size, word = 8 if expiry else 0, room
     cdef pmkv_extent_reference reference
     cdef pmkv_extent_reference* used = NULL
     cdef uint32_t body_crc
     if t.status != PMKV_OK:
         return t.status
-    if size > PAGE_SIZE and (value_size > PAGE_SIZE or HEADER + key_size + REFERENCE <= PAGE_SIZE):
+    if expiry_at(size) + word > PAGE_SIZE and (
+            value_size + word > PAGE_SIZE or expiry_at(HEADER + key_size + REFERENCE) + word <= PAGE_SIZE):
         used = &reference
         memset(used, 0, REFERENCE)
         if write_extent(t, value, value_size, may_change, &reference.place, &reference.crc) != PMKV_OK:
             return t.status
         size = HEADER + key_size + REFERENCE
-    padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
-    if size <= PAGE_SIZE:
-        if block_allocate(t, record_class(size), size, place) != PMKV_OK:
+    room = expiry_at(size) + word if expiry else size
+    if room <= PAGE_SIZE:
+        if block_allocate(t, record_class(room), room, place) != PMKV_OK:
             return t.status
-        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used)
-        memset(body + size, 0, padded - size)
-        txn_data(t, place[0], body, padded)
+        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used, expiry)
+        txn_data(t, place[0], body, (room + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1))
     else:
-        body = <char*>malloc(size)
+        body = <char*>malloc(room + 2 * GRANULE_SIZE)
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
-        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used)
-        if write_extent(t, body, size, False, place, &body_crc) == PMKV_OK:
+        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used, expiry)
+        if write_extent(t, body, room, False, place, &body_crc) == PMKV_OK:
             own_extent(t, place[0], place[0])
         free(body)
     if used != NULL and t.status == PMKV_OK:
@@ -192,9 +212,9 @@ cdef int parse_whole(Txn* t, u64 place, Record* r) noexcept nogil:
 
 
 cdef int free_body(Txn* t, const Record* r) noexcept nogil:
-    if r.body_size > PAGE_SIZE:
-        return free_extent(t, r.place, r.body_size, r.place)
-    return block_free(t, r.place, r.body_size)
+    if r.room > PAGE_SIZE:
+        return free_extent(t, r.place, r.room, r.place)
+    return block_free(t, r.place, r.room)
 
 
 cdef int record_free(Txn* t, u64 place) noexcept nogil:
@@ -216,7 +236,7 @@ cdef int record_free_body(Txn* t, u64 place) noexcept nogil:
 # ---- moving ------------------------------------------------------------------------------------------
 
 cdef int place_body(Txn* t, const char* body, u64 size, bint below, u64* place) noexcept nogil:
-    """Builds the body, as it is, in free space; below the ceiling: NOT_FOUND if there is no room."""
+    """Builds the body, and the word of expiry if there is one, in free space; below the ceiling: NOT_FOUND if there is no room."""
     cdef uint32_t crc
     cdef u64 padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
     cdef int status
@@ -237,17 +257,17 @@ cdef int rewrite(Txn* t, const Record* r, const u64* behind_key, bint below, u64
     """The body once more, in free space; the eight bytes behind the key may be others."""
     cdef char small[PAGE]
     cdef char* body = small
-    cdef u64 padded = (r.body_size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
+    cdef u64 padded = (r.room + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
     cdef int status
     if padded > PAGE_SIZE:
         body = <char*>malloc(padded)
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
-    memcpy(body, pmkv_at(&t.p.m, r.place), padded if padded <= PAGE_SIZE else r.body_size)
+    memcpy(body, pmkv_at(&t.p.m, r.place), padded if padded <= PAGE_SIZE else r.room)
     if behind_key != NULL:
         memcpy(body + HEADER + r.key_size, behind_key, 8)
         (<pmkv_record*>body).crc = crc32c(body + 4, r.body_size - 4)
-    status = place_body(t, body, r.body_size, below, place)
+    status = place_body(t, body, r.room, below, place)
     if padded > PAGE_SIZE:
         free(body)
     return status
@@ -262,7 +282,7 @@ cdef int copy_extent(Txn* t, const Record* r, u64* place) noexcept nogil:
 
 
 cdef bint body_must_move(Txn* t, const Record* r) noexcept nogil:
-    if r.body_size > PAGE_SIZE:
+    if r.room > PAGE_SIZE:
         return page_is_high(t.p, place_page(t.p, r.place))
     return block_must_move(t, r.place)
 

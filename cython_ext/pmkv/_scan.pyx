@@ -1,28 +1,35 @@
 """_scan.pyx (L6): keys, values and items one after the other: ranges, cursors, counts.
 
-May know: tables, ordered keys, the mapping.
+May know: how tables are read, ordered keys, the mapping, versions.
 
-An ordered scan looks ahead, so that the misses of a dozen keys overlap.
+A scan shows one moment, that at which it began, whatever is committed meanwhile; in a transaction,
+whose own writes it sees, a change of size ends it.  It looks ahead, so that the misses of a dozen
+keys overlap.
 Threads: see _engine.pyx.
 """
-from cython cimport final, no_gc_clear
+from cython cimport final
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 from pmkv._arguments cimport Bytes, read_bytes, release
 from pmkv._core cimport *
+from pmkv._engine cimport Moment
+from pmkv._expiry cimport anything_expires
 from pmkv._keytree cimport (
     TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
 from pmkv._mapping cimport (
-    LEAF_SLOTS, Cursor as Walk, Probe, mapping_hash, mapping_locate, mapping_match_prefetched,
-    mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
+    Probe, mapping_hash, mapping_locate, mapping_match_prefetched, mapping_prefetch_bucket, mapping_prefetch_record,
 )
-from pmkv._records cimport Record, record_parse
-from pmkv._table cimport Table, pmkv_bytes
-from pmkv._transaction cimport transaction_find
-from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size, tree_word
+from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, Reader, Shows, pmkv_bytes
+from pmkv._records cimport Record, record_commit
+from pmkv._transaction cimport transaction_find_any
+from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
+from pmkv._unordered cimport unordered
+from pmkv._versions cimport (
+    BEFORE_KEY, BEHIND_ALL, BEHIND_KEY, Edge, Version, version_free, version_read, version_record, versions_seek,
+)
 
 from operator import index as as_index
 
@@ -32,9 +39,6 @@ cdef extern from "recycle.h":
     object pmkv_pair(PyObject** pair, object key, object value)
     void pmkv_pair_clear(PyObject** pair)
 
-cdef enum Shows:
-    SHOW_KEYS, SHOW_VALUES, SHOW_ITEMS
-
 cdef enum:
     LAG = 14                      # keys between two steps of the pipeline
     RING = 32                     # at least 2 * LAG of them are under way, and the one given last
@@ -43,30 +47,7 @@ cdef enum:
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
 
 
-cdef str CHANGED = "the store changed size during iteration; iterate over list(db) to change it meanwhile"
-
-
-cdef int need_reader(Table table) except -1:
-    """The table may be read, and nobody is changing pages without the GIL."""
-    table.need_table()
-    if table.t != NULL:
-        table.need_transaction()
-    if table.e.running:
-        table.e.wait_for_writer()
-    return 0
-
-
-cdef u64 entry_word(Table table) noexcept:
-    """The word that says how many keys there are: another one, and a scan is not what it was."""
-    return tree_word(table.pool, table.t, table.namespace + NAMESPACE_ENTRY_COUNT)
-
-
-cdef object shown(Table table, Shows shows, const Record* r):
-    if shows == SHOW_KEYS:
-        table.need_whole_body(r)
-        return table.key_of(r)
-    value = table.value_of(r)
-    return value if shows == SHOW_VALUES else (table.key_of(r), value)
+cdef str CHANGED = "the transaction changed the number of keys during iteration; iterate over list(txn) to do so"
 
 
 # ---- ranges ----------------------------------------------------------------------------------
@@ -139,6 +120,8 @@ cdef struct Ahead:
     char* larger                  # memory of its own for a long key
     u64 larger_size
     char inside[INSIDE]
+    u64 version                   # place of the record, if it is a version
+    u64 born
     Probe probe
 
 
@@ -148,19 +131,29 @@ cdef class Scan:
 
     A key is copied and its bucket asked for, LAG keys later its record, LAG later it is given out.
     Where it is, it remembers as the key given last: whatever was committed meanwhile, it empties
-    the pipeline and goes on behind that key.
+    the pipeline and goes on behind that key.  From the first such commit on there are two sources:
+    the keys of the tree, of which some have come since or have newer records, and the versions.
     """
-    cdef Table table
+    cdef Reader table
+    cdef Moment moment            # None in a transaction
     cdef Range bounds
     cdef Shows shows
     cdef bint reverse
-    cdef bint ended               # there are no more to copy
+    cdef bint tree_ended          # the tree has no more keys to copy
+    cdef bint versions_ended
     cdef bint over                # it has said that there are no more
-    cdef u64 left                 # so many may still be copied
+    cdef bint past                # something was committed since its moment
+    cdef bint looks               # at records, for their values, or whether they are to be shown
+    cdef u64 now                  # what has expired by then is not shown
+    cdef u64 left                 # so many may still be given
     cdef u64 entries              # the word that counts them, when it began
     cdef u64 stamp                # of the tree that the cursor is in
     cdef u64 copied, asked, given
+    cdef u64 reach                # how far it looks ahead: not far, where each step meets a commit
     cdef TreeCursor cursor        # the next key to copy
+    cdef TreeCursor version_cursor
+    cdef Version version          # the next one that the moment sees
+    cdef bint version_ready
     cdef Ahead ring[RING]
     cdef PyObject* pair           # the last item, to be filled again
 
@@ -168,6 +161,7 @@ cdef class Scan:
         cdef int i
         for i in range(RING):
             free(self.ring[i].larger)
+        version_free(&self.version)
         pmkv_pair_clear(&self.pair)
 
     def __iter__(self):
@@ -176,9 +170,11 @@ cdef class Scan:
     cdef u64 stamp_now(self) noexcept:
         return self.table.pool.head if self.table.t == NULL else self.table.t.changes
 
+    # -- sources --
+
     cdef int find_start(self, const char* last, u64 last_size) except -100:
         """Places the cursor on the first key behind `last`, or of the range; OK or NOT_FOUND."""
-        cdef Table table = self.table
+        cdef Reader table = self.table
         cdef u64 root = table.namespace + NAMESPACE_KEYTREE
         cdef bytes edge
         cdef bint exact, inclusive = False
@@ -196,46 +192,116 @@ cdef class Scan:
             self.cursor.index += 1
         return status
 
+    cdef int find_version_start(self, const char* last, u64 last_size) except -100:
+        """The same among the versions."""
+        cdef bytes bound = self.bounds.high if self.reverse else self.bounds.low
+        cdef bint behind = not self.reverse
+        cdef Edge edge
+        cdef int status
+        if last == NULL and bound is not None:
+            last, last_size = bound, len(bound)
+            behind = self.bounds.include_high if self.reverse else not self.bounds.include_low
+        edge = BEHIND_KEY if behind else BEFORE_KEY
+        if last == NULL:
+            edge = BEHIND_ALL if self.reverse else BEFORE_KEY
+        status = versions_seek(self.table.pool, self.table.id, last, last_size, edge, &self.version_cursor)
+        self.version_cursor.index -= self.reverse
+        return status
+
     cdef int restart(self) except -1:
         """Empties the pipeline and finds the place again."""
         cdef Ahead* last = &self.ring[(self.given - 1) % RING]
-        cdef int status
-        self.left += self.copied - self.given
+        cdef const char* key = last.key if self.given else NULL
+        cdef u64 size = last.size if self.given else 0
+        cdef int status, other = PMKV_NOT_FOUND
         self.copied = self.asked = self.given
+        self.reach = 2
         self.stamp = self.stamp_now()
-        status = self.find_start(last.key if self.given else NULL, last.size if self.given else 0)
-        self.ended = status == PMKV_NOT_FOUND
-        if status < 0:
-            self.table.e.fail(status)
+        self.past = self.moment is not None and self.stamp != self.moment.at
+        self.looks = self.shows != SHOW_KEYS or self.past or anything_expires(self.table.pool, self.table.t)
+        status = self.find_start(key, size)
+        if self.past and status >= 0:
+            other = self.find_version_start(key, size)
+        self.tree_ended = status == PMKV_NOT_FOUND
+        self.versions_ended = other == PMKV_NOT_FOUND
+        self.version_ready = False
+        if status < 0 or other < 0:
+            self.table.e.fail(status if status < 0 else other)
         return 0
 
-    cdef int copy_key(self) except -1:
-        """The next key goes into the pipeline, if there is one in the range."""
-        cdef Table table = self.table
-        cdef Ahead* a = &self.ring[self.copied % RING]
-        cdef Piece piece
+    cdef bint is_beyond(self, const char* key, u64 size) noexcept:
+        return self.bounds.is_below(key, size) if self.reverse else self.bounds.is_above(key, size)
+
+    cdef int next_version(self) except -1:
+        """Makes `version` the next one that the moment sees."""
+        cdef Version* v = &self.version
+        cdef int status
+        while not self.version_ready and not self.versions_ended:
+            status = version_read(self.table.pool, self.table.id, False, &self.version_cursor, not self.reverse, v)
+            if status < 0:
+                self.table.e.fail(status)
+            self.versions_ended = status == PMKV_NOT_FOUND or self.is_beyond(v.key, v.key_size)
+            self.version_ready = not self.versions_ended and v.born < self.moment.at <= v.died
+        return 0
+
+    cdef int next_of_tree(self, Piece* piece) except -1:
+        """The key under the cursor; tree_ended if there is none."""
+        cdef Reader table = self.table
         cdef int status = PMKV_OK
         while status == PMKV_OK and not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
             status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
         if status == PMKV_OK:
-            status = node_piece(table.pool, table.t, path_end(&self.cursor.path), self.cursor.index, &piece)
-        if status == PMKV_OK:
+            status = node_piece(table.pool, table.t, path_end(&self.cursor.path), self.cursor.index, piece)
+        self.tree_ended = status == PMKV_NOT_FOUND
+        if status < 0:
+            table.e.fail(status)
+        return 0
+
+    # -- the pipeline --
+
+    cdef int copy_next(self) except -1:
+        """The next key of either source goes into the pipeline, if there is one in the range."""
+        cdef Ahead* a = &self.ring[self.copied % RING]
+        cdef Piece piece
+        cdef int order
+        if not self.tree_ended:
+            self.next_of_tree(&piece)
+        if not self.tree_ended:
             self.reserve(a, parts_size(&piece.key))
             parts_copy(&piece.key, 0, a.key)
-            if self.bounds.is_below(a.key, a.size) if self.reverse else self.bounds.is_above(a.key, a.size):
-                status = PMKV_NOT_FOUND
-        if status == PMKV_NOT_FOUND:
-            self.ended = True
+            self.tree_ended = self.is_beyond(a.key, a.size)
+        if self.past:
+            self.next_version()
+            if self.version_ready:
+                order = -1 if self.tree_ended else compare(self.version.key, self.version.key_size, a.key, a.size)
+                if order == 0 or (order < 0) != self.reverse or self.tree_ended:
+                    return self.copy_version(a)
+        if self.tree_ended:
             return 0
-        if status == PMKV_OK and self.shows != SHOW_KEYS:
-            status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size),
-                                    &a.probe)
-            mapping_prefetch_bucket(table.pool, &a.probe)
-        if status != PMKV_OK:
-            table.e.fail(status)
+        a.version = 0
+        self.locate(a)
         self.cursor.index += -1 if self.reverse else 1
         self.copied += 1
-        self.left -= 1
+        return 0
+
+    cdef int copy_version(self, Ahead* a) except -1:
+        self.reserve(a, self.version.key_size)
+        memcpy(a.key, self.version.key, a.size)
+        a.version, a.born = self.version.place, self.version.born
+        pmkv_prefetch(pmkv_at(&self.table.pool.m, a.version))
+        self.version_ready = False
+        self.copied += 1
+        return 0
+
+    cdef int locate(self, Ahead* a) except -1:
+        cdef Reader table = self.table
+        cdef int status
+        if not self.looks:
+            return 0
+        status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size), &a.probe)
+        if status != PMKV_OK:
+            table.e.fail(status)
+        mapping_prefetch_bucket(table.pool, &a.probe)
         return 0
 
     cdef int reserve(self, Ahead* a, u64 size) except -1:
@@ -252,51 +318,75 @@ cdef class Scan:
         a.key = a.larger
         return 0
 
+    cdef bint may_have_more(self) noexcept:
+        return not self.tree_ended or (self.past and (self.version_ready or not self.versions_ended))
+
     cdef int advance(self) except -1:
         """Moves every step of the pipeline on by what is due."""
+        cdef Ahead* a
         if self.stamp != self.stamp_now():
             self.restart()
-        while self.copied < self.given + 2 * LAG and self.left and not self.ended:
-            self.copy_key()
-        while self.asked < self.copied and self.asked < self.given + LAG:
-            if self.shows != SHOW_KEYS:
-                mapping_prefetch_record(self.table.pool, &self.ring[self.asked % RING].probe)
+        while self.copied - self.given < min(self.reach, self.left) and self.may_have_more():
+            self.copy_next()
+        while self.asked < self.copied and self.asked < self.given + (self.reach + 1) // 2:
+            a = &self.ring[self.asked % RING]
+            if a.version == 0 and self.looks:
+                mapping_prefetch_record(self.table.pool, &a.probe)
             self.asked += 1
+        self.reach = min(self.reach + 1, <u64>(2 * LAG))
         return 0
 
-    cdef int find_record(self, Ahead* a, Record* r) except -100:
-        cdef Table table = self.table
+    cdef bint find_record(self, Ahead* a, Record* r) except -1:
+        """The key's record; False if the moment does not see it, or it had expired by then."""
+        cdef Reader table = self.table
+        cdef Version v
         cdef int status
-        if table.t != NULL:
-            status = transaction_find(table.t, table.namespace, a.key, a.size, &a.probe, r)
+        if a.version:
+            v.place, v.key, v.key_size, v.namespace_id, v.born = a.version, a.key, a.size, table.id, a.born
+            status = version_record(table.pool, &v, r)
+        elif table.t != NULL:
+            status = transaction_find_any(table.t, table.namespace, a.key, a.size, &a.probe, r)
         else:
             status = mapping_match_prefetched(table.pool, &a.probe, a.key, a.size, r)
         if status == PMKV_NOT_FOUND:
             table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
         if status != PMKV_OK:
             table.e.fail(status)
-        return status
+        if self.past and record_commit(r) >= self.moment.at:
+            return False
+        return not (r.flags & PMKV_RECORD_EXPIRY and table.has_expired(r, self.now))
+
+    cdef Ahead* next(self, Record* r) except? NULL:
+        """The next key, and its record where one is wanted; NULL at the end."""
+        cdef Ahead* a
+        self.table.need_reader()
+        while self.left:
+            self.advance()
+            if self.given == self.copied:
+                return NULL
+            a = &self.ring[self.given % RING]
+            self.given += 1
+            if not self.looks or self.find_record(a, r):
+                self.left -= 1
+                return a
+        return NULL
 
     def __next__(self):
-        cdef Table table = self.table
         cdef Ahead* a
         cdef Record r
-        need_reader(table)
         if self.over:
             raise StopIteration
-        if self.entries != entry_word(table):
+        if self.table.t != NULL and self.entries != self.table.entry_word():
+            self.table.need_reader()
             raise RuntimeError(CHANGED)
-        self.advance()
-        if self.given == self.copied:
+        a = self.next(&r)
+        if a == NULL:
             self.over = True
+            self.moment = None
             raise StopIteration
-        a = &self.ring[self.given % RING]
         if self.shows == SHOW_KEYS:
-            self.given += 1
             return self.key_of(a)
-        self.find_record(a, &r)
-        self.given += 1
-        value = table.value_of(&r)
+        value = self.table.value_of(&r)
         return value if self.shows == SHOW_VALUES else pmkv_pair(&self.pair, self.key_of(a), value)
 
     cdef object key_of(self, const Ahead* a):
@@ -305,112 +395,33 @@ cdef class Scan:
         return pmkv_bytes(&self.table.key_spares, a.key, a.size)
 
 
-@final
-@no_gc_clear                      # its end needs the engine
-cdef class Unordered:
-    """All keys of a table without order, leaf by leaf of the mapping."""
-    cdef Table table
-    cdef Shows shows
-    cdef Walk walk
-    cdef u64 leaf
-    cdef u64 hash                 # of a key of the leaf
-    cdef u64 stamp                # of where the leaf lies
-    cdef u64 entries
-    cdef u64 left
-    cdef int slot
-    cdef bint over
-    cdef bint counted             # among the engine's walks
-
-    def __dealloc__(self):
-        self.leave()
-
-    cdef void enter(self) noexcept:
-        """From here to leave() leaves of mappings do not join: there would be keys that it has given before."""
-        self.table.e.walks += 1
-        self.counted = True
-
-    cdef void leave(self) noexcept:
-        if self.counted:
-            self.table.e.walks -= 1
-        self.counted = False
-
-    def __iter__(self):
-        return self
-
-    cdef int find_leaf(self) except -1:
-        """The leaf may have moved with a commit."""
-        cdef Table table = self.table
-        cdef Probe probe
-        cdef u64 stamp = table.pool.head if table.t == NULL else table.t.changes
-        cdef int status
-        if self.leaf and stamp != self.stamp:
-            status = mapping_locate(table.pool, table.t, table.mapping, self.hash, &probe)
-            if status != PMKV_OK:
-                table.e.fail(status)
-            self.leaf = probe.leaf
-        self.stamp = stamp
-        return 0
-
-    cdef u64 next_record(self) except? 0:
-        """The place of the next record, 0 at the end."""
-        cdef Table table = self.table
-        cdef u64 slots[LEAF_SLOTS]
-        cdef u64 word
-        cdef int status
-        self.find_leaf()
-        while True:
-            while self.leaf and self.slot < LEAF_SLOTS:   # read now: an overwrite changes the slot
-                word = tree_word(table.pool, table.t, self.leaf + self.slot * 8)
-                if not pmkv_is_sealed(word):
-                    table.e.damaged(PMKV_CHECK_SEAL, self.leaf + self.slot * 8)
-                self.slot += 1
-                if word & GRANULE_MASK:
-                    return (word & GRANULE_MASK) << GRANULE_SHIFT
-            self.hash = self.walk.prefix
-            status = mapping_next_leaf(table.pool, table.t, table.mapping, &self.walk, slots, &self.leaf)
-            if status != PMKV_OK:
-                table.e.fail(status)
-            self.slot = 0
-            if self.leaf == 0:
-                return 0
-
-    def __next__(self):
-        cdef u64 place
-        cdef Record r
-        need_reader(self.table)
-        if self.over:
-            raise StopIteration
-        if self.entries != entry_word(self.table):
-            raise RuntimeError(CHANGED)
-        place = self.next_record() if self.left else 0
-        if place == 0:
-            self.over = True
-            self.leave()
-            raise StopIteration
-        self.left -= 1
-        if record_parse(self.table.pool, place, &r) != PMKV_OK:
-            self.table.e.fail(PMKV_CORRUPTED)
-        return shown(self.table, self.shows, &r)
+cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 most):
+    """A scan that has not begun."""
+    cdef Scan s = Scan.__new__(Scan)
+    table.need_reader()
+    s.table, s.bounds, s.shows, s.reverse, s.left = table, bounds, shows, reverse, most
+    if table.as_of:
+        s.moment = table.moment
+    elif table.t == NULL:
+        s.moment = table.e.now()
+    s.now = table.now() if s.moment is None else s.moment.time
+    s.entries = table.entry_word()
+    s.restart()
+    s.reach = 2 * LAG
+    return s
 
 
-def scan(Table table not None, int shows, *, prefix=None, start=None, stop=None, bint include_start=True,
+def scan(Reader table not None, int shows, *, prefix=None, start=None, stop=None, bint include_start=True,
          bint include_stop=False, bint reverse=False, limit=None):
     """An iterator over keys, values or items (`shows`: of SHOW) of a range."""
-    cdef Scan s
-    cdef Unordered u
     cdef u64 most = ~<u64>0 if limit is None else min(max(0, as_index(limit)), ~<u64>0)
-    need_reader(table)
+    cdef Range bounds
+    table.need_reader()
     if not table.ordered:
         need_no_order(prefix is not None or start is not None or stop is not None or reverse)
-        u = Unordered.__new__(Unordered)
-        u.table, u.shows, u.left, u.entries = table, <Shows>shows, most, entry_word(table)
-        u.enter()
-        return u
-    s = Scan.__new__(Scan)
-    s.bounds = range_of(prefix, start, stop, include_start, include_stop)
-    s.table, s.shows, s.reverse, s.left, s.entries = table, <Shows>shows, reverse, most, entry_word(table)
-    s.restart()
-    return s
+        return unordered(table, <Shows>shows, most)
+    bounds = range_of(prefix, start, stop, include_start, include_stop)
+    return scan_of(table, <Shows>shows, bounds, reverse, most)
 
 
 cdef int need_no_order(bint wanted) except -1:
@@ -419,7 +430,7 @@ cdef int need_no_order(bint wanted) except -1:
     return 0
 
 
-cdef u64 rank(Table table, bytes key, bint or_equal) except? 0:
+cdef u64 rank(Reader table, bytes key, bint or_equal) except? 0:
     """How many keys are smaller, or equal."""
     cdef TreeCursor cursor
     cdef bint exact = False
@@ -433,16 +444,39 @@ cdef u64 rank(Table table, bytes key, bint or_equal) except? 0:
     return smaller + exact
 
 
-def count(Table table not None, *, prefix=None, start=None, stop=None, bint include_start=True,
+cdef bint counts_are_good(Reader table) except -1:
+    """Whether the counts in the tree are of what the table shows: of its moment, without anything expired."""
+    if table.is_past() or (table.as_of and table.moment.has_expired):
+        return False
+    if not table.as_of and table.expired_keys():
+        if table.t == NULL:
+            table.e.sweep_unless_busy()
+        return table.expired_keys() == 0
+    return True
+
+
+cdef u64 walk(Reader table, Range bounds) except? 0:
+    """The same, one by one: the counts in the tree are of now."""
+    cdef Scan s = scan_of(table, SHOW_KEYS, bounds, False, ~<u64>0)
+    cdef Record r
+    cdef u64 found = 0
+    while s.next(&r) != NULL:
+        found += 1
+    return found
+
+
+def count(Reader table not None, *, prefix=None, start=None, stop=None, bint include_start=True,
           bint include_stop=False):
-    """How many keys a range has, without walking over them."""
+    """How many keys a range has, without walking over them; in a snapshot, if nothing was committed since."""
     cdef Range r
     cdef u64 above, below = 0
-    need_reader(table)
+    table.need_reader()
     if not table.ordered:
         need_no_order(prefix is not None or start is not None or stop is not None)
         return table.entries()
     r = range_of(prefix, start, stop, include_start, include_stop)
+    if not counts_are_good(table):
+        return walk(table, r)
     above = table.entries() if r.high is None else rank(table, r.high, r.include_high)
     if r.low is not None:
         below = rank(table, r.low, not r.include_low)
@@ -451,7 +485,7 @@ def count(Table table not None, *, prefix=None, start=None, stop=None, bint incl
 
 # ---- single keys by where they are ------------------------------------------------------------------
 
-cdef bytes key_under(Table table, TreeCursor* cursor):
+cdef bytes key_under(Reader table, TreeCursor* cursor):
     cdef Piece piece
     cdef int status = node_piece(table.pool, table.t, path_end(&cursor.path), cursor.index, &piece)
     cdef bytes key
@@ -462,20 +496,37 @@ cdef bytes key_under(Table table, TreeCursor* cursor):
     return key
 
 
-cdef object given_key(Table table, bytes key):
+cdef object given_key(Reader table, bytes key):
     return key.decode() if table.keys_are_str else key
 
 
-def key_at(Table table not None, index):
+cdef bytes walk_to(Reader table, u64 position):
+    """The key at a position of the past: from the nearer end."""
+    cdef bint reverse = position > table.entries() // 2
+    cdef u64 steps = table.entries() - position if reverse else position + 1
+    cdef Scan s = scan_of(table, SHOW_KEYS, Range.__new__(Range), reverse, steps)
+    cdef Record r
+    cdef Ahead* a = NULL
+    while steps:
+        a = s.next(&r)
+        if a == NULL:
+            table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
+        steps -= 1
+    return a.key[:a.size]
+
+
+def key_at(Reader table not None, index):
     """The key that `index` others are smaller than; negative ones count from the end.  IndexError."""
     cdef TreeCursor cursor
     cdef int status
-    need_reader(table)
+    table.need_reader()
     need_no_order(not table.ordered)
     index = as_index(index)
     position = index if index >= 0 else index + table.entries()
     if not 0 <= position < table.entries():
         raise IndexError(f"key_at({index}): the store has {table.entries()} keys")
+    if not counts_are_good(table):
+        return given_key(table, walk_to(table, position))
     status = keytree_at(table.pool, table.t, table.namespace + NAMESPACE_KEYTREE, position, &cursor)
     if status == PMKV_NOT_FOUND:
         table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
@@ -484,33 +535,28 @@ def key_at(Table table not None, index):
     return given_key(table, key_under(table, &cursor))
 
 
-cdef bytes neighbour(Table table, bytes key, bint forward, bint inclusive):
+cdef bytes neighbour(Reader table, bytes key, bint forward, bint inclusive):
     """The next key in a direction, or None; from an edge if there is no key to go from."""
-    cdef Scan s = Scan.__new__(Scan)
-    cdef int status
-    need_reader(table)
-    s.table, s.bounds, s.reverse = table, Range.__new__(Range), not forward
+    cdef Range bounds = Range.__new__(Range)
+    cdef Scan s
+    cdef Record r
+    cdef Ahead* a
     if forward:
-        s.bounds.low, s.bounds.include_low = key, inclusive
+        bounds.low, bounds.include_low = key, inclusive
     else:
-        s.bounds.high, s.bounds.include_high = key, inclusive
-    status = s.find_start(NULL, 0)
-    while status == PMKV_OK and not 0 <= s.cursor.index < path_end(&s.cursor.path).count:
-        status = keytree_next_leaf(table.pool, table.t, &s.cursor, forward)
-    if status == PMKV_NOT_FOUND:
-        return None
-    if status != PMKV_OK:
-        table.e.fail(status)
-    return key_under(table, &s.cursor)
+        bounds.high, bounds.include_high = key, inclusive
+    s = scan_of(table, SHOW_KEYS, bounds, not forward, 1)
+    a = s.next(&r)
+    return None if a == NULL else a.key[:a.size]
 
 
 cdef class Cursor:
     """A place among the keys of a table, that moves.  It is on a key, or nowhere."""
-    cdef Table table
+    cdef Reader table
     cdef bytes at
 
-    def __cinit__(self, Table table not None):
-        need_reader(table)
+    def __cinit__(self, Reader table not None):
+        table.need_reader()
         need_no_order(not table.ordered)
         self.table = table
 

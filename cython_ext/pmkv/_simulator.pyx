@@ -291,7 +291,6 @@ cdef class Simulator:
         try:
             while c.phase != COMPACTION_DONE:
                 txn_begin(&self.txn)
-                c.joins = True
                 self.must(compaction_fill(&self.txn, &c), "compaction")
                 self.must(space_commit(&self.txn, &self.pins), "compaction")
                 self.must(compaction_committed(&self.live, &c), "compaction")

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t
 from pmkv._core cimport u64
 from pmkv._records cimport Record
+from pmkv._versions cimport Moments
 from pmkv._writeset cimport Txn
 
 cdef struct Pin:
@@ -15,11 +16,13 @@ cdef struct Pins:
     size_t mask              # capacity - 1, or 0
     u64 ripe                 # entries of limbo whose pins are gone
     bint drain_all           # the next commit frees them however few they are
+    Moments moments          # what is read as it was
 
 cdef int pins_add(Pins* pins, u64 place) noexcept nogil
 cdef void pins_drop(Pins* pins, u64 place) noexcept nogil
 cdef void pins_free(Pins* pins) noexcept nogil
 cdef bint pins_hold(const Pins* pins, u64 place) noexcept nogil
 cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil
-cdef int space_retire(Txn* t, const Record* r) noexcept nogil
+cdef int space_retire(Txn* t, const Record* r, bint by_hash) noexcept nogil
+cdef int space_collect(Txn* t, Pins* pins) noexcept nogil
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil

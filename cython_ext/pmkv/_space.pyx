@@ -2,38 +2,46 @@
 
 May know: records, mapping pages, pages.  Not keys.
 
-What a commit makes unreachable is freed by that same commit, so no crash leaks it.  A record
-that a view pins must outlive its commit: it goes to *limbo* instead, a stack of places in the
-pool, and a later commit frees it when its pins are gone.  Pins live in DRAM, one entry for
-each record that a view shows; after a crash there are none, and what limbo still holds is
-freed by the first commit.
+What a commit makes unreachable is freed by that same commit, so no crash leaks it.  But a record
+that a reader of an earlier moment sees becomes a version (_versions.pyx), and one that a view pins
+must outlive its commit, too: it goes to *limbo*, a stack of places in the pool, and a later commit
+frees it when its pins are gone.  Pins and moments live in DRAM; after a crash there are none, and
+commits free what limbo and versions still hold.
 
     limbo page   | next page | place | place | ...        words, sealed; 511 places
 
 Invariants
   S1. A transaction frees only after it has allocated all it needs (R2).
-  S2. A pinned record's bits stay set: it is reached from a mapping or from limbo.
+  S2. A pinned record's bits stay set: it is reached from a mapping, a version or limbo.
 Threads: pins change while no writer runs without the interpreter's lock (_engine.pyx sees to
 that), so a commit sees the same pins from beginning to end; limbo changes with commits.
 """
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 from pmkv._core cimport *
 from pmkv._mapping cimport mapping_free_page
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free, pages_spare
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
-from pmkv._records cimport Record, record_free, record_free_body
+from pmkv._records cimport Record, record_commit, record_free, record_free_body, record_parse
 from pmkv._redo cimport redo_commit, redo_indirect_size
+from pmkv._versions cimport (
+    is_garbage_due, moments_free, moments_newest, moments_save_counts, version_keep, versions_collect,
+)
 from pmkv._writeset cimport Txn, txn_abort, txn_data, txn_fail, txn_log_sealed, txn_push, txn_read_sealed
 
 cdef enum:
     LIMBO_PLACES = 511
     DRAIN_SHARE = 16              # a pass over limbo is due when so large a part of it is ripe
+    COLLECT = 16                  # versions that a commit looks at, and two for each record that it retires
+    COLLECT_ALL = 1024            # that a commit of nothing else looks at
 
 cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else a record's place,
 cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
-cdef u64 MOVED = <u64>1 << 61          # or the place that a record has left,
-cdef u64 BODY_ONLY = <u64>1 << 60      # and its extent belongs to the new one
+cdef u64 RETIRED = <u64>1 << 61        # with a record's place: it was in a mapping until now,
+cdef u64 BY_HASH = <u64>1 << 60        # of a namespace without order
+cdef u64 MOVED = <u64>1 << 59          # the record has left it for another place,
+cdef u64 BODY_ONLY = <u64>1 << 58      # and taken its extent along
+cdef u64 PLACE = ((<u64>1 << 44) - 1)
 
 
 # ---- pins ------------------------------------------------------------------------------
@@ -112,6 +120,7 @@ cdef void pins_drop(Pins* pins, u64 place) noexcept nogil:
 
 cdef void pins_free(Pins* pins) noexcept nogil:
     free(pins.pin)
+    moments_free(&pins.moments)
     memset(pins, 0, sizeof(Pins))
 
 
@@ -187,9 +196,10 @@ cdef int limbo_drain(Txn* t, Pins* pins) noexcept nogil:
 
 # ---- retire and commit ---------------------------------------------------------------------------
 
-cdef int space_retire(Txn* t, const Record* r) noexcept nogil:
-    """The record is unreachable from the commit on."""
-    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, r.place)
+cdef int space_retire(Txn* t, const Record* r, bint by_hash) noexcept nogil:
+    """The record is unreachable from the commit on.  by_hash: its namespace has no order."""
+    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity,
+                    r.place | RETIRED | (BY_HASH if by_hash else 0))
 
 
 cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil:
@@ -197,23 +207,40 @@ cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil:
     return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, place | MOVED | (BODY_ONLY if keeps_extent else 0))
 
 
-cdef int spare_pinned(Txn* t, Pins* pins) noexcept nogil:
-    """Of what is to be freed, the records that are pinned go to limbo instead.
-
-    At the commit, not when they are retired: a transaction may be open for long, and views come and go.
-    """
-    cdef size_t i, kept = 0
+cdef bint is_kept(Txn* t, Pins* pins, u64 what) noexcept nogil:
+    """What some reader sees goes to versions, or to limbo: then it is not freed."""
+    cdef Record r
     cdef Pin* pin
-    for i in range(t.freed_count):
-        if not t.freed[i] & (MAPPING_PAGE | LIMBO_PAGE | MOVED):
-            pin = find_pin(pins, t.freed[i])
-            if pin.place:
-                pin.retired = 1
-                limbo_push(t, t.freed[i])
-                continue
-        t.freed[kept] = t.freed[i]
-        kept += 1
-    t.freed_count = kept
+    if what & (MAPPING_PAGE | LIMBO_PAGE | MOVED):
+        return False
+    if what & RETIRED and pins.moments.open_count:
+        if record_parse(t.p, what & PLACE, &r) != PMKV_OK:
+            return False          # freeing it says so
+        if record_commit(&r) < moments_newest(&pins.moments):
+            version_keep(t, what & PLACE, (what & BY_HASH) != 0)
+            return True
+    pin = find_pin(pins, what & PLACE) if pins.used else NULL
+    if pin == NULL or pin.place == 0:
+        return False
+    pin.retired = 1
+    limbo_push(t, what & PLACE)
+    return True
+
+
+cdef int spare_seen(Txn* t, Pins* pins) noexcept nogil:
+    """Takes what readers see out of what is to be freed.
+
+    At the commit, not when it is retired: a transaction may be open for long, and readers come and go.
+    """
+    cdef size_t i, kept = 0, end = t.freed_count   # trees that grow add to the list
+    for i in range(end):
+        if t.status != PMKV_OK:
+            return t.status
+        if not is_kept(t, pins, t.freed[i]):
+            t.freed[kept] = t.freed[i]
+            kept += 1
+    memmove(&t.freed[kept], &t.freed[end], (t.freed_count - end) * 8)
+    t.freed_count -= end - kept
     return t.status
 
 
@@ -236,14 +263,47 @@ cdef int free_all(Txn* t) noexcept nogil:
         elif what & LIMBO_PAGE:
             free_limbo_page(t, what ^ LIMBO_PAGE)
         elif what & BODY_ONLY:
-            record_free_body(t, what & ~(MOVED | BODY_ONLY))
-        elif what & MOVED:
-            record_free(t, what ^ MOVED)
+            record_free_body(t, what & PLACE)
         else:
-            record_free(t, what)
+            record_free(t, what & PLACE)
         if t.status != PMKV_OK:
             break
     return t.status
+
+
+cdef int commit(Txn* t, Pins* pins) noexcept nogil:
+    cdef u64 spare_size, spare_page = 0
+    if t.freed_count and (pins.used or pins.moments.open_count):
+        spare_seen(t, pins)
+    if t.status == PMKV_OK and pins.ripe:
+        limbo_drain(t, pins)
+    if t.status == PMKV_OK and t.counted_count:
+        moments_save_counts(&pins.moments, t)
+    if t.status == PMKV_OK:
+        free_all(t)
+    spare_size = redo_indirect_size(t)
+    if t.status == PMKV_OK and spare_size:
+        pages_spare(t, (spare_size + PAGE_SIZE - 1) // PAGE_SIZE, &spare_page)
+    if t.status != PMKV_OK:
+        return t.status
+    return redo_commit(t, page_place(t.p, spare_page) if spare_size else 0, spare_size)
+
+
+cdef int collect_and_commit(Txn* t, Pins* pins, u64 most) noexcept nogil:
+    """Looks at `most` versions that may be of no use any more; 0: at none."""
+    cdef u64 ripe = pins.ripe
+    cdef u64 resume[2]
+    cdef int status
+    resume[0], resume[1] = pins.moments.garbage_from[0], pins.moments.garbage_from[1]
+    if t.status == PMKV_OK and most:
+        versions_collect(t, &pins.moments, most, resume)
+    status = commit(t, pins) if t.status == PMKV_OK else t.status
+    if status != PMKV_OK:
+        pins.ripe = max(pins.ripe, ripe)
+    else:
+        pins.moments.garbage_from[0], pins.moments.garbage_from[1] = resume[0], resume[1]
+    txn_abort(t)                  # after a commit: there is nothing left to forget but memory
+    return status
 
 
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
@@ -251,21 +311,10 @@ cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
 
     An error leaves the pool as it was before the transaction.
     """
-    cdef u64 spare_size, spare_page = 0, ripe = pins.ripe
-    cdef int status
-    if t.status == PMKV_OK and pins.used and t.freed_count:
-        spare_pinned(t, pins)
-    if t.status == PMKV_OK and pins.ripe:
-        limbo_drain(t, pins)
-    if t.status == PMKV_OK:
-        free_all(t)
-    spare_size = redo_indirect_size(t)
-    if t.status == PMKV_OK and spare_size:
-        pages_spare(t, (spare_size + PAGE_SIZE - 1) // PAGE_SIZE, &spare_page)
-    status = t.status
-    if status == PMKV_OK:
-        status = redo_commit(t, page_place(t.p, spare_page) if spare_size else 0, spare_size)
-    if status != PMKV_OK:
-        pins.ripe = max(pins.ripe, ripe)
-    txn_abort(t)                  # after a commit: there is nothing left to forget but memory
-    return status
+    cdef bint due = t.word_count != 0 and is_garbage_due(&pins.moments)
+    return collect_and_commit(t, pins, COLLECT + 2 * t.freed_count if due else 0)
+
+
+cdef int space_collect(Txn* t, Pins* pins) noexcept nogil:
+    """One commit of an empty transaction, which takes out versions that nobody sees any more."""
+    return collect_and_commit(t, pins, COLLECT_ALL)

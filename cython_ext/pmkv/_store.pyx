@@ -7,10 +7,11 @@ from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._pool cimport Pool, section_bytes
-from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort
 from pmkv._space cimport Pins
-from pmkv._table cimport Table, VerifyMode
+from pmkv._reading cimport VerifyMode
+from pmkv._redo cimport redo_checkpoint
+from pmkv._table cimport Table
 
 
 DOMAINS = ("process", "byte", "cacheline", "page")
@@ -72,17 +73,17 @@ cdef class Core(Table):
         cdef int status
         cdef u64 i
         self.e.need_open()
-        report = <Report*>malloc(sizeof(Report))
-        if report == NULL:
-            raise MemoryError
         if self.e.pool.writable:
-            self.begin(False)
+            self.e.take_lock()
+            self.e.start_running()
         else:
             self.e.busy += 1
         with nogil:
-            status = check_pool(&self.e.pool, values, report)
+            report = <Report*>malloc(sizeof(Report))
+            status = check_pool(&self.e.pool, values, report) if report != NULL else PMKV_NO_MEMORY
         if self.e.pool.writable:
-            self.abandon()
+            self.e.stop_running()
+            self.e.give_lock()
         else:
             self.e.busy -= 1
         try:
@@ -104,7 +105,7 @@ cdef class Core(Table):
         free_pages = self.e.root(ROOT_FREE_PAGE_COUNT)
         unused = self.e.pool.file_pages - frontier
         return {
-            "entries": self.e.root(self.namespace + NAMESPACE_ENTRY_COUNT),
+            "entries": self.entries(),
             "live_bytes": self.e.root(self.namespace + NAMESPACE_LIVE_BYTES),
             "used_bytes": (frontier - free_pages) * (PAGE_SIZE + 64),
             "free_bytes": (free_pages + unused) * PAGE_SIZE,

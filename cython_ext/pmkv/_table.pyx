@@ -1,346 +1,46 @@
-"""_table.pyx (L6): a namespace as Python sees it: a mapping of keys to values.
+"""_table.pyx (L6): a namespace as Python sees it: a mapping of keys to values that is written, too.
 
-May know: the engine, arguments, and what is below.  The same class reads and writes a namespace
-by itself, each write a commit, and inside an open transaction (`t`), where writes join it.
+May know: how it is read, the engine, arguments, and what is below.  A write is a commit, or joins the
+open transaction (`t`) that the table belongs to.
 Threads: see _engine.pyx.
 """
 from cython cimport final, no_gc_clear
-from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.string cimport memcmp, memcpy
-from pmkv._arguments cimport Batch, Bytes, is_number, list_of, need_text, read_bytes, refuse_number, release
-from pmkv._core cimport *
-from pmkv._engine cimport Engine
-from pmkv._mapping cimport (
-    LEAF_SLOTS, Cursor, Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_next_leaf,
-    mapping_prefetch_bucket, mapping_prefetch_record,
+from libc.string cimport memcmp
+from pmkv._arguments cimport (
+    Batch, Bytes, expiry_after, is_number, list_of, need_text, read_bytes, refuse_number, release,
 )
-from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, record_parse, record_verify
-from pmkv._writeset cimport Txn, txn_abort, txn_begin
-from pmkv._space cimport pins_add, space_commit
+from pmkv._core cimport *
+from pmkv._expiry cimport anything_expires, clock_now, expiry_of
+from pmkv._mapping cimport LEAF_SLOTS, Cursor, Probe, mapping_next_leaf
+from pmkv._reading cimport Reader
+from pmkv._records cimport Record, record_parse, record_verify
+from pmkv._space cimport space_commit
+from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
     PUT_ALWAYS, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete, transaction_delete_all,
-    transaction_find, transaction_put, transaction_put_all,
+    transaction_find, transaction_put, transaction_put_all, transaction_touch,
 )
-from pmkv._treenode cimport tree_word
+from pmkv._writeset cimport txn_abort, txn_begin
 
 from operator import index
 
-from pmkv._errors import ClosedError, InvalidValueError, NotFoundError, PoolFullError, ValueTypeError
+from pmkv._errors import InvalidValueError, NotFoundError, PoolFullError, ReadonlyError, ValueTypeError
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
     SLICE = 64                    # keys of a commit that is sure to fit the ring
-    LAG = 12                      # keys between two steps of get_many's pipeline
-    RING = 64                     # at least 3 * LAG of them are under way
-    TURN = 4096                   # keys after which it lets other threads run
+    TURN = 4096                   # keys of one commit, where one for all has no room
     BITS = 13287                  # of a number of 4,000 digits, which is what incr() takes
-    MOST_IN_A_PAGE = 128          # records: two granules each, at least
+    SWEEP = 1024                  # expired keys that a write takes away first, in a commit of their own,
+    SWEEP_QUICK = 32              # if it is a quick one
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 cdef object MISSING = object()
 
 
-@final
-@no_gc_clear                      # its end needs the engine, also in a cycle that the collector takes apart
-cdef class _View:
-    """Exports a value where it lies, and pins its record for as long as anyone holds it."""
-    cdef Engine e
-    cdef u64 place
-    cdef const char* data
-    cdef u64 size
-
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, <void*>self.data, self.size, 1, flags)
-
-    def __dealloc__(self):
-        if self.e is not None and self.place:
-            self.e.unpin(self.place)
-            self.e.views -= 1
-
-
-cdef Engine NOT_OPENED = Engine()
-
-
-@no_gc_clear                      # the same: it leaves the engine's list
-cdef class Table:
+@no_gc_clear                      # its end needs the engine
+cdef class Table(Reader):
     """One namespace of an open pool."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.e = NOT_OPENED
-        self.pool = &NOT_OPENED.pool
-
-    def __dealloc__(self):
-        self.leave_named()
-        pmkv_spares_clear(&self.key_spares)
-        pmkv_spares_clear(&self.value_spares)
-
-    @final
-    cdef void attach(self, Engine e, u64 namespace, VerifyMode verify, Txn* t, object owner):
-        """Becomes the table of the namespace whose root lies there."""
-        cdef u64 options
-        e.need_open()
-        self.e, self.pool, self.t, self.owner = e, &e.pool, t, owner
-        self.namespace = namespace
-        self.mapping = namespace + NAMESPACE_MAPPING
-        self.verify = verify
-        options = e.root(namespace + NAMESPACE_OPTIONS)
-        self.keys_are_str = (options & PMKV_OPTION_KEYS_STR) != 0
-        self.ordered = not options & PMKV_OPTION_UNORDERED
-
-    @final
-    cdef void join_named(self) noexcept:
-        """From here on a drop finds it.  Under the GIL, and no Python code runs."""
-        self.prev_named = NULL
-        self.next_named = self.e.first_named
-        if self.next_named != NULL:
-            (<Table>self.next_named).prev_named = <void*>self
-        self.e.first_named = <void*>self
-
-    @final
-    cdef void leave_named(self) noexcept:
-        if self.prev_named != NULL:
-            (<Table>self.prev_named).next_named = self.next_named
-        elif self.e is not None and self.e.first_named == <void*>self:
-            self.e.first_named = self.next_named
-        if self.next_named != NULL:
-            (<Table>self.next_named).prev_named = self.prev_named
-        self.prev_named = self.next_named = NULL
-
-    @final
-    cdef int need_table(self) except -1:
-        self.e.need_open()
-        if self.gone:
-            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped")
-        return 0
-
-    @final
-    cdef int need_transaction(self) except -1:
-        self.need_table()
-        if self.e.transaction is not self.owner:
-            raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
-        if self.e.running:
-            self.e.wait_for_writer()
-        return 0
-
-    @final
-    cdef int need_whole_body(self, const Record* r) except -1:
-        if self.verify and not record_body_is_whole(self.pool, r):
-            self.e.damaged(PMKV_CHECK_RECORD, r.place)
-        return 0
-
-    @final
-    cdef object key_of(self, const Record* r):
-        if self.keys_are_str:
-            return r.key[:r.key_size].decode()
-        return pmkv_bytes(&self.key_spares, r.key, r.key_size)
-
-    @final
-    cdef inline object value_of(self, const Record* r):
-        """The value as bytes: one copy, its checksum tested."""
-        if self.verify and not record_body_is_whole(self.pool, r):
-            self.e.damaged(PMKV_CHECK_RECORD, r.place)
-        if r.extent_place == 0:
-            return pmkv_bytes(&self.value_spares, r.value, r.value_size)
-        return self.large_value_of(r)
-
-    @final
-    cdef object large_value_of(self, const Record* r):
-        cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
-        cdef char* out = PyBytes_AS_STRING(value)
-        cdef bint whole = True
-        if r.value_size >= LARGE and not self.e.running:
-            if pins_add(&self.e.pins, r.place) != PMKV_OK:
-                raise MemoryError
-            self.e.busy += 1
-            with nogil:
-                memcpy(out, r.value, r.value_size)
-                whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
-            self.e.busy -= 1
-            self.e.unpin(r.place)
-        else:
-            memcpy(out, r.value, r.value_size)
-            whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
-        if not whole:
-            self.e.damaged(PMKV_CHECK_VALUE, r.extent_place)
-        return value
-
-    @final
-    cdef inline int look_up(self, object key, Record* r) except -100:
-        """OK or NOT_FOUND."""
-        cdef Bytes k
-        cdef int status
-        if not self.e.usable or self.gone:
-            self.need_table()
-        if self.t != NULL:
-            self.need_transaction()
-        read_bytes(key, &k, True)
-        if self.t == NULL:
-            status = mapping_get(self.pool, self.mapping, k.data, k.size, r)
-        else:
-            status = self.look_inside(&k, r)
-        release(&k)
-        if status < 0:
-            self.e.fail(status)
-        return status
-
-    @final
-    cdef int look_inside(self, const Bytes* k, Record* r) noexcept:
-        """look_up() as the open transaction sees it."""
-        cdef Probe probe
-        return transaction_find(self.t, self.namespace, k.data, k.size, &probe, r)
-
-    def __getitem__(self, key):
-        """The value of `key` as bytes, one copy, its checksum tested.  Raises NotFoundError, CorruptedError."""
-        cdef Record r
-        if self.look_up(key, &r) == PMKV_OK:
-            return self.value_of(&r)
-        raise NotFoundError(key)
-
-    def get(self, key, default=None):
-        """The value of `key` as bytes, or `default`.  Raises CorruptedError."""
-        cdef Record r
-        if self.look_up(key, &r) == PMKV_OK:
-            return self.value_of(&r)
-        return default
-
-    def __contains__(self, key):
-        cdef Record r
-        return self.look_up(key, &r) == PMKV_OK
-
-    @final
-    cdef u64 entries(self) except? 0:
-        """How many keys there are."""
-        cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word
-        self.need_table()
-        if self.t != NULL:
-            self.need_transaction()
-        word = tree_word(self.pool, self.t, place)
-        if not pmkv_is_sealed(word):
-            self.e.damaged(PMKV_CHECK_SEAL, place)
-        self.need_possible(word & SEAL_MASK, place)
-        return word & SEAL_MASK
-
-    @final
-    cdef int need_possible(self, u64 count, u64 place) except -1:
-        """A count of keys that the pool has no room for is not believed: list() would reserve memory for it."""
-        if count > self.pool.file_pages * MOST_IN_A_PAGE:
-            self.e.damaged(PMKV_CHECK_SEAL, place)
-        return 0
-
-    def __len__(self):
-        return self.entries()
-
-    def _keys_are_str(self):
-        return bool(self.keys_are_str)
-
-    def __bool__(self):
-        return self.entries() != 0
-
-    def view(self, key):
-        """A read-only memoryview of the value where it lies in the pool, without a copy.
-
-        Valid and unchanged for as long as anyone holds it, also when the key is overwritten or
-        deleted; the store cannot be closed meanwhile.  A value larger than a page begins at a
-        page's start.  Raises NotFoundError, CorruptedError.
-        """
-        cdef Record r
-        cdef _View view = _View.__new__(_View)   # now: it may set off the collector, and that anything
-        if self.e.running:
-            self.e.wait_for_writer()
-        if self.look_up(key, &r) != PMKV_OK:
-            raise NotFoundError(key)
-        if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
-            if record_verify(self.pool, &r) != PMKV_OK:
-                self.e.fail(PMKV_CORRUPTED)
-        elif self.verify:
-            self.need_whole_body(&r)
-        if self.t != NULL and record_commit(&r) == self.t.commit:
-            return memoryview(self.value_of(&r))      # an abort takes its record back: no pin would hold it
-        if pins_add(&self.e.pins, r.place) != PMKV_OK:
-            raise MemoryError
-        view.e = self.e
-        view.place = r.place
-        view.data = r.value
-        view.size = r.value_size
-        self.e.views += 1
-        return PyMemoryView_FromObject(view)
-
-    def get_many(self, keys, default=None):
-        """The values of the keys, in their order, `default` for a missing one.
-
-        The misses of neighbouring keys overlap, so this is several times as fast as as many get().
-        """
-        cdef list wanted = list_of(keys, "get_many")
-        cdef Py_ssize_t n = PyList_GET_SIZE(wanted), first, i
-        cdef list found = [default] * n
-        self.need_table()
-        for first in range(0, n, TURN):
-            if first:
-                with nogil:       # let other threads run, and Ctrl-C through
-                    pass
-                PyErr_CheckSignals()
-                self.need_table()
-            if self.t != NULL:
-                for i in range(first, min(first + TURN, n)):
-                    found[i] = self.get(wanted[i], default)
-            else:
-                self.get_turn(wanted, found, first, min(first + TURN, n))
-        return found
-
-    @final
-    cdef int get_turn(self, list wanted, list found, Py_ssize_t first, Py_ssize_t end) except -1:
-        """A pipeline of four steps: key objects, buckets, records, values.
-
-        Each step fetches what the next will read, LAG keys later, so that a dozen misses are
-        always under way while the processor works.
-        """
-        cdef Probe probes[RING]
-        cdef Bytes keys[RING]
-        cdef Record r
-        cdef Py_ssize_t i, located = first, done = first
-        cdef u64 before = pmkv_atomic_load(&self.pool.apply_sequence)
-        cdef int at, status
-        try:
-            for i in range(first, end + 3 * LAG):
-                if i < end:
-                    pmkv_prefetch(PyList_GET_ITEM(wanted, i))
-                    pmkv_prefetch(<char*>PyList_GET_ITEM(wanted, i) + 47)
-                if first <= i - LAG < end:
-                    at = located % RING
-                    read_bytes(<object>PyList_GET_ITEM(wanted, located), &keys[at], True)
-                    located += 1
-                    status = mapping_locate(self.pool, NULL, self.mapping,
-                                            mapping_hash(self.pool, keys[at].data, keys[at].size), &probes[at])
-                    if status != PMKV_OK:
-                        self.e.fail(status)
-                    mapping_prefetch_bucket(self.pool, &probes[at])
-                # A commit may come between (a large value gives the GIL up): what was located may be cut off then.
-                if first <= i - 2 * LAG < end and before == pmkv_atomic_load(&self.pool.apply_sequence):
-                    mapping_prefetch_record(self.pool, &probes[(i - 2 * LAG) % RING])
-                if i >= first + 3 * LAG:
-                    at = done % RING
-                    status = PMKV_NOT_FOUND
-                    if before == pmkv_atomic_load(&self.pool.apply_sequence):
-                        status = mapping_match(self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
-                    if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
-                        status = mapping_get(self.pool, self.mapping, keys[at].data, keys[at].size, &r)
-                    if status == PMKV_OK:
-                        found[done] = self.value_of(&r)
-                    elif status < 0:
-                        self.e.fail(status)
-                    release(&keys[at])
-                    done += 1
-        finally:
-            while done < located:
-                release(&keys[done % RING])
-                done += 1
-        return 0
-
-    # -- writing --
 
     @final
     cdef int begin(self, bint quick) except -1:
@@ -349,8 +49,11 @@ cdef class Table:
         Inside an open transaction: only makes sure that nobody else is at work.
         """
         self.e.need_writable()
+        if self.as_of:
+            raise ReadonlyError(f"{self.e.path}: a snapshot only reads; write to the store, or begin(write=True)")
         if self.t != NULL:
             self.need_transaction()
+            self.t.now = clock_now() if anything_expires(self.pool, self.t) else 0
             if not quick:
                 self.e.start_running()
             return 0
@@ -360,8 +63,16 @@ cdef class Table:
         if self.gone:
             self.end(PMKV_OK)
             self.need_table()
-        txn_begin(&self.e.txn)
+        if self.e.next_expiry:
+            self.e.sweep(SWEEP if self.e.running else SWEEP_QUICK)
+        self.start()
         return 0
+
+    @final
+    cdef inline void start(self) noexcept:
+        """Begins an empty transaction: the first, or another attempt."""
+        txn_begin(&self.e.txn)
+        self.e.txn.now = clock_now() if self.e.next_expiry else 0
 
     @final
     cdef int end(self, int status) except -1:
@@ -402,7 +113,7 @@ cdef class Table:
         return status
 
     @final
-    cdef int store(self, object key, object value, PutMode mode) except -100:
+    cdef int store(self, object key, object value, PutMode mode, u64 expiry) except -100:
         """OK, EXISTS or NOT_FOUND."""
         cdef Bytes v
         cdef Bytes k
@@ -417,9 +128,10 @@ cdef class Table:
             release(&k)
             raise
         item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-        item.may_change = v.held
+        item.may_change, item.expiry = v.held, expiry
         try:
             self.begin(not self.may_wait(v.size))
+            self.e.expires(expiry)
             if self.e.running:
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, mode)
@@ -452,19 +164,25 @@ cdef class Table:
         return status
 
     def __setitem__(self, key, value):
-        self.store(key, value, PUT_ALWAYS)
+        self.store(key, value, PUT_ALWAYS, 0)
 
-    def put(self, key, value, *, bint overwrite=True):
+    def put(self, key, value, *, bint overwrite=True, ttl=None):
         """Stores the pair; durable when it returns (info()["durable"] says against what).
 
-        With overwrite=False an existing key is left alone, and the answer is False.
+        With overwrite=False an existing key is left alone, and the answer is False.  `ttl`: seconds
+        or a timedelta after which the key is gone; None, also of a key that had one: never.
         Raises InvalidKeyError, InvalidValueError, PoolFullError, ReadonlyError, OSError.
         """
-        return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW) == PMKV_OK
+        return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW,
+                          0 if ttl is None else expiry_after(ttl)) == PMKV_OK
+
+    def _put_until(self, key, value, u64 expiry):
+        """Stores the pair; the key expires then, in microseconds since 1970."""
+        self.store(key, value, PUT_ALWAYS, expiry)
 
     def add(self, key, value):
         """Stores the pair if the key is missing; whether it did."""
-        return self.store(key, value, PUT_NEW) == PMKV_OK
+        return self.store(key, value, PUT_NEW, 0) == PMKV_OK
 
     def __delitem__(self, key):
         if self.erase(key) != PMKV_OK:
@@ -500,7 +218,7 @@ cdef class Table:
                 raise
             if value is not MISSING and status >= 0:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-                item.may_change = v.held
+                item.may_change, item.expiry = v.held, 0
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif status == PMKV_OK:
@@ -558,7 +276,7 @@ cdef class Table:
                 same = status == PMKV_NOT_FOUND and expected is None
             if same and new is not None:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
-                item.may_change = n.held
+                item.may_change, item.expiry = n.held, 0
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif same and status == PMKV_OK:
@@ -590,8 +308,11 @@ cdef class Table:
             self.begin(False)
             # The lock is held until the end: errors are made when it has been given back.
             status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
+            item.expiry = 0
             if status == PMKV_OK:
                 status = record_verify(self.pool, &r)
+            if status == PMKV_OK:         # it goes on to expire when it was to
+                status = expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
             fits = status != PMKV_OK or is_number(r.value, r.value_size)
             missing = status == PMKV_NOT_FOUND and number is None
             try:
@@ -624,6 +345,58 @@ cdef class Table:
         """incr() by -delta."""
         return self.incr(key, -index(delta), default)
 
+    def touch(self, key, ttl):
+        """The key is gone after so many seconds, or a timedelta, from now; None: never.  Whether it is there."""
+        cdef Bytes k
+        cdef int status
+        cdef u64 expiry = expiry_after(ttl)
+        read_bytes(key, &k, True)
+        try:
+            self.begin(False)
+            self.e.expires(expiry)
+            with nogil:
+                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry)
+            status = self.settle(status)
+            self.end(status)
+        finally:
+            release(&k)
+        return status == PMKV_OK
+
+    def ttl(self, key):
+        """Seconds after which the key is gone, or None if it stays.  Raises NotFoundError."""
+        cdef Record r
+        cdef u64 time, now = self.now()
+        cdef int status
+        if self.look_up(key, &r) != PMKV_OK:
+            raise NotFoundError(key)
+        status = expiry_of(self.pool, self.t, &r, &time)
+        if status != PMKV_OK:
+            self.e.fail(status)
+        return (time - now) / 1e6 if time > now else 0.0 if time else None
+
+    def expire(self):
+        """Takes away all keys of the pool that have expired; how many that were.
+
+        Nobody sees them any more, and later writes would take them away, a few each.
+        """
+        cdef u64 swept = 0, next_time, before
+        cdef int status = PMKV_OK
+        if self.t != NULL:
+            self.begin(False)
+            with nogil:
+                status = sweep(self.t, self.t.now, ~<u64>0, &swept, &next_time)
+            self.end(status)
+            return swept
+        before = self.e.swept
+        while True:
+            self.begin(False)             # which may take some away itself
+            status = self.e.sweep(SWEEP)
+            self.abandon()
+            if status < 0:
+                self.e.fail(status)
+            if not self.e.next_expiry or self.e.next_expiry > clock_now():
+                return self.e.swept - before
+
     def popitem(self):
         """Deletes some key; it and its value.  NotFoundError when the store is empty."""
         cdef Cursor cursor
@@ -643,6 +416,8 @@ cdef class Table:
                     if slots[i] & GRANULE_MASK:
                         if record_parse(self.pool, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK:
                             self.e.fail(PMKV_CORRUPTED)
+                        if self.has_expired(&r, self.e.txn.now):
+                            continue
                         key, value = self.key_of(&r), self.value_of(&r)
                         break
                 else:
@@ -666,7 +441,7 @@ cdef class Table:
     def clear(self):
         """Deletes every key, in one commit."""
         cdef int status
-        if self.t != NULL:        # what the transaction has stored is not in the pool yet
+        if not self.plain:        # what a transaction has stored is not in the pool yet
             self.delete_many(list(self))
             return
         self.begin(False)
@@ -687,7 +462,7 @@ cdef class Table:
             keys = self.next_keys(&walk, size)
             if not keys:
                 return total
-            total += self.delete_many(keys)
+            total += self.delete_these(keys, True)
 
     @final
     cdef list next_keys(self, Cursor* walk, Py_ssize_t most):
@@ -748,7 +523,10 @@ cdef class Table:
         if self.t != NULL or not self.e.running:
             return False
         txn_begin(&self.e.txn)
-        return self.e.drain()
+        if not self.e.drain():
+            return False
+        self.start()
+        return True
 
     @final
     cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept:
@@ -763,18 +541,23 @@ cdef class Table:
 
         Where the pool is so full that the log of a large commit has no room, in several.
         """
-        cdef list wanted = list_of(keys, "delete_many")
+        return self.delete_these(list_of(keys, "delete_many"), False)
+
+    @final
+    cdef u64 delete_these(self, list wanted, bint expired_too) except? 0:
         cdef Batch batch = Batch.__new__(Batch, len(wanted), False)
         cdef u64 deleted = 0, total = 0, first
         cdef int status
         for key in wanted:
             batch.append_key(key)
         self.begin(False)
+        if expired_too:
+            self.e.txn.now = 0
         status = self.delete_batch(batch, 0, batch.count, &total)
         if status == PMKV_FULL and self.t == NULL:
             status, total, first = PMKV_OK, 0, 0
             while first < batch.count and status >= 0:
-                txn_begin(&self.e.txn)
+                self.start()
                 status = self.delete_batch(batch, first, min(<u64>SLICE, batch.count - first), &deleted)
                 total += deleted
                 first += SLICE

@@ -14,11 +14,15 @@ cdef struct Item:
     const char* value
     u64 value_size
     bint may_change          # the value lies in a buffer that another thread may store into
+    u64 expiry               # when it expires, microseconds since 1970; 0: never
 
+cdef int transaction_find_any(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
+                              Record* r) noexcept nogil
 cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                           Record* r) noexcept nogil
 cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) noexcept nogil
 cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil
+cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry) noexcept nogil
 cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil
 cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count,
                                 u64* deleted) noexcept nogil

@@ -7,17 +7,19 @@ Invariants
   T1. A namespace's entry_count is the number of keys of its mapping; live_bytes the sum of
       their sizes and their values'.  Both change in the commit that changes the mapping.
   T2. The ordered keys of a namespace that wants order are the keys of its mapping.
+  T3. A key that has expired (by t.now) counts as missing, but for what counts and frees.
 """
 from pmkv._core cimport *
 from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert, keytree_prefetch
+from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
     mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
     mapping_remove, mapping_replace,
 )
 from pmkv._pool cimport corrupted
-from pmkv._records cimport Record, record_parse, record_write
-from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
+from pmkv._records cimport Record, record_parse, record_verify, record_write
+from pmkv._writeset cimport Txn, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed
 from pmkv._space cimport space_retire
 
 cdef enum:
@@ -35,19 +37,46 @@ cdef int count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
     return txn_log_sealed(t, place, value + plus - minus)
 
 
+cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
+    if txn_has(t, namespace + NAMESPACE_ENTRY_COUNT):
+        return t.status
+    return txn_push(t, &t.counted, &t.counted_count, &t.counted_capacity, namespace)
+
+
+cdef inline int count_entries(Txn* t, u64 namespace, u64 plus, u64 minus) noexcept nogil:
+    note_counted(t, namespace)
+    return count(t, namespace + NAMESPACE_ENTRY_COUNT, plus, minus)
+
+
 cdef inline u64 size_of(const Record* r) noexcept nogil:
     return r.key_size + r.value_size
 
 
-cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
-                          Record* r) noexcept nogil:
-    """OK, NOT_FOUND, or an error, which fails the transaction."""
+cdef int transaction_find_any(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
+                              Record* r) noexcept nogil:
+    """OK, also if it has expired; NOT_FOUND; or an error, which fails the transaction."""
     cdef Txn* seen = t if t.word_count else NULL   # nothing logged yet: read the pool directly
     cdef int status = mapping_locate(t.p, seen, namespace + NAMESPACE_MAPPING,
                                      mapping_hash(t.p, key, key_size), probe)
     if status == PMKV_OK:
         status = mapping_match(t.p, seen, probe, key, key_size, r)
     return status if status >= 0 else txn_fail(t, status)
+
+
+cdef int is_there(Txn* t, const Record* r) noexcept nogil:
+    """OK, or NOT_FOUND if it has expired, or an error."""
+    cdef bint past
+    cdef int status = expiry_is_past(t.p, t, r, t.now, &past)
+    if status != PMKV_OK:
+        return txn_fail(t, status)
+    return PMKV_NOT_FOUND if past else PMKV_OK
+
+
+cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
+                          Record* r) noexcept nogil:
+    """OK, NOT_FOUND, or an error, which fails the transaction."""
+    cdef int status = transaction_find_any(t, namespace, key, key_size, probe, r)
+    return is_there(t, r) if status == PMKV_OK else status
 
 
 cdef inline bint is_ordered(Txn* t, u64 namespace) noexcept nogil:
@@ -58,25 +87,28 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
     cdef Probe probe
     cdef Record old
-    cdef int status
+    cdef int found, status
     if t.status != PMKV_OK:
         return t.status
-    status = transaction_find(t, namespace, item.key, item.key_size, &probe, &old)
+    found = transaction_find_any(t, namespace, item.key, item.key_size, &probe, &old)
+    status = is_there(t, &old) if found == PMKV_OK else found
     if status < 0:
         return status
     if status == PMKV_OK and mode == PUT_NEW:
         return PMKV_EXISTS
     if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
         return PMKV_NOT_FOUND
-    return update(t, namespace, item, &probe, &old) if status == PMKV_OK else insert(t, namespace, item, &probe)
+    return update(t, namespace, item, &probe, &old) if found == PMKV_OK else insert(t, namespace, item, &probe)
 
 
 cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexcept nogil:
     cdef u64 id
     if txn_read_sealed(t, namespace + NAMESPACE_ID, &id) != PMKV_OK:
         return t.status
-    return record_write(t, id, item.key, item.key_size, item.value,
-                        item.value_size, item.may_change, place)
+    if record_write(t, id, item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry,
+                    place) != PMKV_OK:
+        return t.status
+    return expiry_add(t, item.expiry, id, place[0])
 
 
 cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old) noexcept nogil:
@@ -85,7 +117,8 @@ cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, con
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_replace(t, probe, place)
-    space_retire(t, old)
+    expiry_forget(t, old)
+    space_retire(t, old, not is_ordered(t, namespace))
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
 
 
@@ -100,7 +133,7 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe) noexcept 
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if ordered:
         keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
-    count(t, namespace + NAMESPACE_ENTRY_COUNT, 1, 0)
+    count_entries(t, namespace, 1, 0)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
 
@@ -108,18 +141,42 @@ cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size
     """OK, NOT_FOUND, or an error."""
     cdef Probe probe
     cdef Record old
+    cdef bint ordered
     cdef int status
     if t.status != PMKV_OK:
         return t.status
     status = transaction_find(t, namespace, key, key_size, &probe, &old)
     if status != PMKV_OK:
         return status
+    expiry_forget(t, &old)
+    ordered = is_ordered(t, namespace)
     mapping_remove(t, &probe)
-    if is_ordered(t, namespace):
+    if ordered:
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
-    space_retire(t, &old)
-    count(t, namespace + NAMESPACE_ENTRY_COUNT, 0, 1)
+    space_retire(t, &old, not ordered)
+    count_entries(t, namespace, 0, 1)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
+
+
+cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry) noexcept nogil:
+    """The key expires at another time, 0: never.  OK, NOT_FOUND, or an error.
+
+    A record that has no word for it is written anew.
+    """
+    cdef Probe probe
+    cdef Record old
+    cdef Item item
+    cdef int status = transaction_find(t, namespace, key, key_size, &probe, &old)
+    if status != PMKV_OK or (expiry == 0 and old.expiry_place == 0):
+        return status
+    if old.expiry_place:
+        return expiry_change(t, &old, expiry)
+    status = record_verify(t.p, &old)
+    if status != PMKV_OK:
+        return txn_fail(t, status)
+    item.key, item.key_size, item.value, item.value_size = old.key, old.key_size, old.value, old.value_size
+    item.may_change, item.expiry = False, expiry
+    return update(t, namespace, &item, &probe, &old)
 
 
 # ---- batches ---------------------------------------------------------------------------------
@@ -184,8 +241,10 @@ cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil:
                 status = record_parse(t.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
                 if status != PMKV_OK:
                     return txn_fail(t, status)
-                space_retire(t, &r)
+                expiry_forget(t, &r)
+                space_retire(t, &r, not is_ordered(t, namespace))
     mapping_free_all(t, namespace + NAMESPACE_MAPPING)
     keytree_free_all(t, namespace + NAMESPACE_KEYTREE)
+    note_counted(t, namespace)
     txn_log_sealed(t, namespace + NAMESPACE_ENTRY_COUNT, 0)
     return txn_log_sealed(t, namespace + NAMESPACE_LIVE_BYTES, 0)

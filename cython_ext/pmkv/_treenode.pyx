@@ -341,7 +341,7 @@ cdef int store_far(Txn* t, Piece* piece) noexcept nogil:
     if whole == NULL:
         return txn_fail(t, PMKV_NO_MEMORY)
     parts_copy(&piece.key, 0, whole)
-    record_write(t, 0, whole, size, NULL, 0, False, &piece.far)
+    record_write(t, 0, whole, size, NULL, 0, False, 0, &piece.far)
     free(whole)
     return t.status
 

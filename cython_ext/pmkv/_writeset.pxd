@@ -19,6 +19,7 @@ cdef struct Txn:
     Pool* p
     u64 commit               # commit number: the ring position of its entry
     int status               # the first error; the transaction can only be aborted
+    u64 now                  # keys that expire up to then are not there, microseconds since 1970; 0: all are
     u64 changes              # grows with every word and piece of data: who remembers a place looks again
     # the write set, in the order of first logging
     u64* places
@@ -39,6 +40,9 @@ cdef struct Txn:
     u64* freed
     size_t freed_count
     size_t freed_capacity
+    u64* counted             # roots of namespaces whose number of keys it changes
+    size_t counted_count
+    size_t counted_capacity
     unsigned char* entry     # where the entry is put together
     size_t entry_capacity
 

@@ -47,8 +47,9 @@ cdef void txn_free(Txn* t) noexcept nogil:
     free(t.table)
     free(t.ranges)
     free(t.freed)
+    free(t.counted)
     free(t.entry)
-    t.places = t.words = t.table = t.freed = NULL
+    t.places = t.words = t.table = t.freed = t.counted = NULL
     t.ranges = NULL
     t.entry = NULL
 
@@ -77,7 +78,7 @@ cdef void forget(Txn* t) noexcept nogil:
         memset(t.table, 0, (t.table_mask + 1) * 8)
         t.generation = 1
     clear_filter(t)
-    t.word_count = t.range_count = t.freed_count = 0
+    t.word_count = t.range_count = t.freed_count = t.counted_count = 0
     t.data_size = 0
     t.streamed = False
     t.status = PMKV_OK

@@ -1,0 +1,477 @@
+"""_reading.pyx (L6): a namespace as Python sees it, as far as it is read.
+
+May know: the engine, arguments, and what is below.  The same class reads a namespace as it is;
+as an open transaction (`t`) sees it; and as it was at a moment (`as_of`).
+Threads: see _engine.pyx.
+"""
+from cython cimport final, no_gc_clear
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.string cimport memcpy
+from pmkv._arguments cimport Bytes, list_of, read_bytes, release
+from pmkv._core cimport *
+from pmkv._engine cimport Engine, Moment
+from pmkv._expiry cimport Due, anything_expires, clock_now, expiry_compare, expiry_first, expiry_next, expiry_of
+from pmkv._keytree cimport TreeCursor
+from pmkv._mapping cimport (
+    Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_prefetch_bucket,
+    mapping_prefetch_record,
+)
+from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, record_parse, record_verify
+from pmkv._space cimport pins_add
+from pmkv._transaction cimport transaction_find_any
+from pmkv._treenode cimport tree_word
+from pmkv._versions cimport (
+    BEFORE_KEY, Version, moments_entries, version_find, version_free, version_read, version_record, versions_seek,
+    versions_seek_hash,
+)
+from pmkv._writeset cimport Txn
+
+from pmkv._errors import ClosedError, NotFoundError
+
+cdef enum:
+    LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
+    LAG = 12                      # keys between two steps of get_many's pipeline
+    RING = 64                     # at least 3 * LAG of them are under way
+    TURN = 4096                   # keys after which it lets other threads run
+    MOST_IN_A_PAGE = 128          # records: two granules each, at least
+
+
+@final
+@no_gc_clear                      # its end needs the engine, also in a cycle that the collector takes apart
+cdef class _View:
+    """Exports a value where it lies, and pins its record for as long as anyone holds it."""
+    cdef Engine e
+    cdef u64 place
+    cdef const char* data
+    cdef u64 size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void*>self.data, self.size, 1, flags)
+
+    def __dealloc__(self):
+        if self.e is not None and self.place:
+            self.e.unpin(self.place)
+            self.e.views -= 1
+
+
+cdef Engine NOT_OPENED = Engine()
+
+
+@no_gc_clear                      # the same: it leaves the engine's list
+cdef class Reader:
+    """One namespace of an open pool."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.e = NOT_OPENED
+        self.pool = &NOT_OPENED.pool
+
+    def __dealloc__(self):
+        self.leave_named()
+        pmkv_spares_clear(&self.key_spares)
+        pmkv_spares_clear(&self.value_spares)
+
+    @final
+    cdef void attach(self, Engine e, u64 namespace, VerifyMode verify, Txn* t, object owner):
+        """Becomes the table of the namespace whose root lies there."""
+        cdef u64 options
+        e.need_open()
+        self.e, self.pool, self.t, self.owner = e, &e.pool, t, owner
+        self.plain = t == NULL
+        self.namespace = namespace
+        self.id = e.root(namespace + NAMESPACE_ID)
+        self.mapping = namespace + NAMESPACE_MAPPING
+        self.verify = verify
+        options = e.root(namespace + NAMESPACE_OPTIONS)
+        self.keys_are_str = (options & PMKV_OPTION_KEYS_STR) != 0
+        self.ordered = not options & PMKV_OPTION_UNORDERED
+
+    @final
+    cdef void look_back(self, Moment moment) noexcept:
+        """From here on it only reads, at that moment, until the moment ends.  None: nothing of that."""
+        if moment is not None:
+            self.moment, self.as_of, self.plain = moment, moment.at, False
+
+    @final
+    cdef bint is_past(self) noexcept:
+        """Whether it reads at a moment, and something was committed since."""
+        return self.as_of != 0 and self.as_of != self.pool.head
+
+    @final
+    cdef void join_named(self) noexcept:
+        """From here on a drop finds it.  Under the GIL, and no Python code runs."""
+        self.prev_named = NULL
+        self.next_named = self.e.first_named
+        if self.next_named != NULL:
+            (<Reader>self.next_named).prev_named = <void*>self
+        self.e.first_named = <void*>self
+
+    @final
+    cdef void leave_named(self) noexcept:
+        if self.prev_named != NULL:
+            (<Reader>self.prev_named).next_named = self.next_named
+        elif self.e is not None and self.e.first_named == <void*>self:
+            self.e.first_named = self.next_named
+        if self.next_named != NULL:
+            (<Reader>self.next_named).prev_named = self.prev_named
+        self.prev_named = self.next_named = NULL
+
+    @final
+    cdef int need_table(self) except -1:
+        self.e.need_open()
+        if self.gone:
+            raise ClosedError(f"{self.e.path}: the namespace {getattr(self, 'name', '')!r} was dropped")
+        if self.as_of and self.moment.at == 0:
+            raise ClosedError(f"{self.e.path}: the snapshot has ended; take another")
+        return 0
+
+    @final
+    cdef int need_reader(self) except -1:
+        """The table may be read, and nobody is changing pages without the GIL."""
+        self.need_table()
+        if self.t != NULL:
+            self.need_transaction()
+        if self.e.running:
+            self.e.wait_for_writer()
+        return 0
+
+    @final
+    cdef int need_transaction(self) except -1:
+        self.need_table()
+        if self.e.transaction is not self.owner:
+            raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
+        if self.e.running:
+            self.e.wait_for_writer()
+        return 0
+
+    @final
+    cdef int need_whole_body(self, const Record* r) except -1:
+        if self.verify and not record_body_is_whole(self.pool, r):
+            self.e.damaged(PMKV_CHECK_RECORD, r.place)
+        return 0
+
+    @final
+    cdef object key_of(self, const Record* r):
+        if self.keys_are_str:
+            return r.key[:r.key_size].decode()
+        return pmkv_bytes(&self.key_spares, r.key, r.key_size)
+
+    @final
+    cdef inline object value_of(self, const Record* r):
+        """The value as bytes: one copy, its checksum tested."""
+        if self.verify and not record_body_is_whole(self.pool, r):
+            self.e.damaged(PMKV_CHECK_RECORD, r.place)
+        if r.extent_place == 0:
+            return pmkv_bytes(&self.value_spares, r.value, r.value_size)
+        return self.large_value_of(r)
+
+    @final
+    cdef object large_value_of(self, const Record* r):
+        cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
+        cdef char* out = PyBytes_AS_STRING(value)
+        cdef bint whole = True
+        if r.value_size >= LARGE and not self.e.running:
+            if pins_add(&self.e.pins, r.place) != PMKV_OK:
+                raise MemoryError
+            self.e.busy += 1
+            with nogil:
+                memcpy(out, r.value, r.value_size)
+                whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
+            self.e.busy -= 1
+            self.e.unpin(r.place)
+        else:
+            memcpy(out, r.value, r.value_size)
+            whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
+        if not whole:
+            self.e.damaged(PMKV_CHECK_VALUE, r.extent_place)
+        return value
+
+    @final
+    cdef inline int look_up(self, object key, Record* r) except -100:
+        """OK or NOT_FOUND."""
+        cdef Bytes k
+        cdef int status
+        if not self.e.usable or self.gone:
+            self.need_table()
+        if not self.plain:
+            self.need_reader()
+        read_bytes(key, &k, True)
+        if self.plain:
+            status = mapping_get(self.pool, self.mapping, k.data, k.size, r)
+        else:
+            status = self.look_inside(&k, r)
+        release(&k)
+        if status < 0:
+            self.e.fail(status)
+        if status == PMKV_OK and r.flags & PMKV_RECORD_EXPIRY and self.has_expired(r, self.now()):
+            return PMKV_NOT_FOUND
+        return status
+
+    # -- what has expired --
+
+    @final
+    cdef u64 now(self) noexcept:
+        """By what time a key has expired: for a snapshot, that at which it was taken."""
+        return self.moment.time if self.as_of else clock_now()
+
+    @final
+    cdef bint has_expired(self, const Record* r, u64 now) except -1:
+        cdef bint past
+        cdef int status
+        if not r.flags & PMKV_RECORD_EXPIRY:
+            return False
+        status = expiry_compare(self.pool, self.t, r, now, &past)
+        if status != PMKV_OK:
+            self.e.fail(status)
+        return past
+
+    @final
+    cdef u64 expired_keys(self) except? 0:
+        """How many keys of the mapping have expired, and count though they are not there."""
+        cdef TreeCursor cursor
+        cdef Due due
+        cdef Record r
+        cdef u64 now, found = 0
+        cdef int status
+        if not anything_expires(self.pool, self.t):
+            return 0
+        now = self.now()
+        status = expiry_first(self.pool, self.t, &cursor)
+        while status == PMKV_OK:
+            status = expiry_next(self.pool, self.t, &cursor, &due)
+            if status != PMKV_OK or due.time > now:
+                break
+            if due.namespace_id == self.id and self.as_of:
+                status = record_parse(self.pool, due.place, &r)
+                found += status == PMKV_OK and record_commit(&r) < self.as_of
+            else:
+                found += due.namespace_id == self.id
+        if status < 0:
+            self.e.fail(status)
+        return found
+
+    @final
+    cdef u64 expired_versions(self) except? 0:
+        """The same of what a snapshot sees, of what was taken out of the mapping since."""
+        cdef TreeCursor cursor
+        cdef Version v
+        cdef Record r
+        cdef u64 found = 0
+        cdef int status = (versions_seek(self.pool, self.id, NULL, 0, BEFORE_KEY, &cursor) if self.ordered
+                           else versions_seek_hash(self.pool, self.id, 0, &cursor))
+        v.memory, v.memory_size = NULL, 0
+        try:
+            while status == PMKV_OK:
+                status = version_read(self.pool, self.id, not self.ordered, &cursor, True, &v)
+                if status == PMKV_OK and v.born < self.as_of <= v.died:
+                    status = version_record(self.pool, &v, &r)
+                    found += status == PMKV_OK and self.has_expired(&r, self.moment.time)
+        finally:
+            version_free(&v)
+        if status < 0:
+            self.e.fail(status)
+        return found
+
+    @final
+    cdef int look_inside(self, const Bytes* k, Record* r) except -100:
+        """look_up() as the open transaction sees it, or as it was."""
+        cdef Probe probe
+        cdef int status
+        if self.t != NULL:
+            return transaction_find_any(self.t, self.namespace, k.data, k.size, &probe, r)
+        status = mapping_get(self.pool, self.mapping, k.data, k.size, r)
+        if status < 0 or (status == PMKV_OK and record_commit(r) < self.as_of):
+            return status
+        return version_find(self.pool, self.id, not self.ordered, k.data, k.size, self.as_of, r)
+
+    @final
+    cdef object shown(self, Shows shows, const Record* r):
+        """What an iterator gives of a record."""
+        if shows == SHOW_KEYS:
+            self.need_whole_body(r)
+            return self.key_of(r)
+        value = self.value_of(r)
+        return value if shows == SHOW_VALUES else (self.key_of(r), value)
+
+    def __getitem__(self, key):
+        """The value of `key` as bytes, one copy, its checksum tested.  Raises NotFoundError, CorruptedError."""
+        cdef Record r
+        if self.look_up(key, &r) == PMKV_OK:
+            return self.value_of(&r)
+        raise NotFoundError(key)
+
+    def get(self, key, default=None):
+        """The value of `key` as bytes, or `default`.  Raises CorruptedError."""
+        cdef Record r
+        if self.look_up(key, &r) == PMKV_OK:
+            return self.value_of(&r)
+        return default
+
+    def __contains__(self, key):
+        cdef Record r
+        return self.look_up(key, &r) == PMKV_OK
+
+    @final
+    cdef u64 entries(self) except? 0:
+        """How many keys there are."""
+        cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word, expired = 0
+        self.need_table()
+        if self.t != NULL:
+            self.need_transaction()
+        word = self.entry_word()
+        if (self.as_of or anything_expires(self.pool, self.t)) and self.e.running:
+            self.e.wait_for_writer()
+        if self.is_past() and moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
+            word = pmkv_seal(word)
+        if not pmkv_is_sealed(word):
+            self.e.damaged(PMKV_CHECK_SEAL, place)
+        self.need_possible(word & SEAL_MASK, place)
+        if not self.as_of:
+            expired = self.expired_keys()
+        elif self.moment.has_expired:
+            expired = self.expired_keys() + self.expired_versions()
+        if expired > word & SEAL_MASK:
+            self.e.damaged(PMKV_CHECK_TREE, ROOT_EXPIRY)
+        return (word & SEAL_MASK) - expired
+
+    @final
+    cdef u64 entry_word(self) noexcept:
+        """The word that says how many keys there are now."""
+        return tree_word(self.pool, self.t, self.namespace + NAMESPACE_ENTRY_COUNT)
+
+    @final
+    cdef int need_possible(self, u64 count, u64 place) except -1:
+        """A count of keys that the pool has no room for is not believed: list() would reserve memory for it."""
+        if count > self.pool.file_pages * MOST_IN_A_PAGE:
+            self.e.damaged(PMKV_CHECK_SEAL, place)
+        return 0
+
+    def __len__(self):
+        return self.entries()
+
+    def _keys_are_str(self):
+        return bool(self.keys_are_str)
+
+    def _is_ordered(self):
+        return bool(self.ordered)
+
+    def _anything_expires(self):
+        return bool(self.as_of or anything_expires(self.pool, self.t))
+
+    def _expiry(self, key):
+        """When the key expires, in microseconds since 1970; 0: never, or it is not there."""
+        cdef Record r
+        cdef u64 time = 0
+        cdef int status = self.look_up(key, &r)
+        if status == PMKV_OK:
+            status = expiry_of(self.pool, self.t, &r, &time)
+        if status < 0:
+            self.e.fail(status)
+        return time
+
+    def __bool__(self):
+        return self.entries() != 0
+
+    def view(self, key):
+        """A read-only memoryview of the value where it lies in the pool, without a copy.
+
+        Valid and unchanged for as long as anyone holds it, also when the key is overwritten or
+        deleted; the store cannot be closed meanwhile.  A value larger than a page begins at a
+        page's start.  Raises NotFoundError, CorruptedError.
+        """
+        cdef Record r
+        cdef _View view = _View.__new__(_View)   # now: it may set off the collector, and that anything
+        if self.e.running:
+            self.e.wait_for_writer()
+        if self.look_up(key, &r) != PMKV_OK:
+            raise NotFoundError(key)
+        if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
+            if record_verify(self.pool, &r) != PMKV_OK:
+                self.e.fail(PMKV_CORRUPTED)
+        elif self.verify:
+            self.need_whole_body(&r)
+        if self.t != NULL and record_commit(&r) == self.t.commit:
+            return memoryview(self.value_of(&r))      # an abort takes its record back: no pin would hold it
+        if pins_add(&self.e.pins, r.place) != PMKV_OK:
+            raise MemoryError
+        view.e = self.e
+        view.place = r.place
+        view.data = r.value
+        view.size = r.value_size
+        self.e.views += 1
+        return PyMemoryView_FromObject(view)
+
+    def get_many(self, keys, default=None):
+        """The values of the keys, in their order, `default` for a missing one.
+
+        The misses of neighbouring keys overlap, so this is several times as fast as as many get().
+        """
+        cdef list wanted = list_of(keys, "get_many")
+        cdef Py_ssize_t n = PyList_GET_SIZE(wanted), first, i
+        cdef list found = [default] * n
+        self.need_table()
+        for first in range(0, n, TURN):
+            if first:
+                with nogil:       # let other threads run, and Ctrl-C through
+                    pass
+                PyErr_CheckSignals()
+                self.need_table()
+            if not self.plain:
+                for i in range(first, min(first + TURN, n)):
+                    found[i] = self.get(wanted[i], default)
+            else:
+                self.get_turn(wanted, found, first, min(first + TURN, n))
+        return found
+
+    @final
+    cdef int get_turn(self, list wanted, list found, Py_ssize_t first, Py_ssize_t end) except -1:
+        """A pipeline of four steps: key objects, buckets, records, values.
+
+        Each step fetches what the next will read, LAG keys later, so that a dozen misses are
+        always under way while the processor works.
+        """
+        cdef Probe probes[RING]
+        cdef Bytes keys[RING]
+        cdef Record r
+        cdef Py_ssize_t i, located = first, done = first
+        cdef u64 before = pmkv_atomic_load(&self.pool.apply_sequence)
+        cdef int at, status
+        try:
+            for i in range(first, end + 3 * LAG):
+                if i < end:
+                    pmkv_prefetch(PyList_GET_ITEM(wanted, i))
+                    pmkv_prefetch(<char*>PyList_GET_ITEM(wanted, i) + 47)
+                if first <= i - LAG < end:
+                    at = located % RING
+                    read_bytes(<object>PyList_GET_ITEM(wanted, located), &keys[at], True)
+                    located += 1
+                    status = mapping_locate(self.pool, NULL, self.mapping,
+                                            mapping_hash(self.pool, keys[at].data, keys[at].size), &probes[at])
+                    if status != PMKV_OK:
+                        self.e.fail(status)
+                    mapping_prefetch_bucket(self.pool, &probes[at])
+                # A commit may come between (a large value gives the GIL up): what was located may be cut off then.
+                if first <= i - 2 * LAG < end and before == pmkv_atomic_load(&self.pool.apply_sequence):
+                    mapping_prefetch_record(self.pool, &probes[(i - 2 * LAG) % RING])
+                if i >= first + 3 * LAG:
+                    at = done % RING
+                    status = PMKV_NOT_FOUND
+                    if before == pmkv_atomic_load(&self.pool.apply_sequence):
+                        status = mapping_match(self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
+                    if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
+                        status = mapping_get(self.pool, self.mapping, keys[at].data, keys[at].size, &r)
+                    if status == PMKV_OK:
+                        if not (r.flags & PMKV_RECORD_EXPIRY and self.has_expired(&r, self.now())):
+                            found[done] = self.value_of(&r)
+                    elif status < 0:
+                        self.e.fail(status)
+                    release(&keys[at])
+                    done += 1
+        finally:
+            while done < located:
+                release(&keys[done % RING])
+                done += 1
+        return 0

@@ -1,0 +1,85 @@
+"""Copies what a store holds at one moment into a new pool."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from pmkv._errors import PoolExistsError
+from pmkv._face import Face
+
+_PAIRS: Final = 2000  # of one commit
+_BYTES: Final = 8 << 20  # the same, unless one value is larger
+
+
+def _copy_pairs(source: Face, target: Face) -> None:
+    """All pairs, with the times when they expire, in commits of a bounded size."""
+    expires = source._anything_expires()
+    batch: list[tuple[Any, bytes]] = []
+    size = 0
+    for key, value in source.items():
+        time = source._expiry(key) if expires else 0
+        if time:
+            target._put_until(key, value, time)
+            continue
+        batch.append((key, value))
+        size += len(key) + len(value)
+        if len(batch) == _PAIRS or size >= _BYTES:
+            target.put_many(batch)
+            batch, size = [], 0
+    target.put_many(batch)
+
+
+def _copy_all(source: Any, target: Any) -> None:
+    """The default namespace, and those with names."""
+    _copy_pairs(source, target)
+    for name in source.namespaces():
+        space = source.namespace(name)
+        keys = "str" if space._keys_are_str() else "bytes"
+        _copy_pairs(space, target.namespace(name, keys=keys, ordered=space._is_ordered()))
+
+
+def _settle(path: str) -> None:
+    """What was written there is on the medium, and so is its name."""
+    for opened in (path, os.path.dirname(path)):
+        fd = os.open(opened, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _name(partial: str, path: str) -> None:
+    """Gives the file its name, if no other has it."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.rename(partial, path)
+
+
+def copy_into(
+    source: Any, path: str, open_target: Callable[[str], Any], finish: Callable[[Any], None]
+) -> None:
+    """Fills a new pool at `path`; it has that name only when it is complete."""
+    partial = f"{path}.partial"
+    if os.path.lexists(path):
+        raise PoolExistsError(errno.EEXIST, "exists already; copy to another path", path)
+    try:
+        with open_target(partial) as target:
+            _copy_all(source, target)
+            finish(target)
+        _settle(partial)
+        _name(partial, path)
+        _settle(path)
+    except FileExistsError:
+        raise PoolExistsError(errno.EEXIST, "appeared meanwhile; it was left alone", path) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
