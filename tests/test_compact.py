@@ -587,3 +587,83 @@ def test_a_reader_written_from_the_document_reads_a_compacted_pool(pool_path: Pa
     reader = Reader(pool_path.read_bytes())
     assert reader.everything() == wanted
     assert reader.namespaces == {"n": in_named, "u" * 200: in_unordered}
+
+
+# ---- with what else leads to records ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_a_snapshot_sees_the_same_before_and_after(pool_path: Path, ordered: bool) -> None:
+    with pmkv.open(pool_path, ordered=ordered) as db:
+        named = db.namespace("n")
+        then, named_then = load(db, "0-4000"), load(named, "100")
+        with db.snapshot() as snap:
+            left, named_left = dict(then), dict(named_then)
+            thin_out(db, left)
+            thin_out(named, named_left)
+            db[b"new"] = left[b"new"] = b"1"
+            db.compact()
+            assert dict(snap) == then
+            assert dict(snap.namespace("n")) == named_then
+            db.drop("n")
+            db.compact()
+            assert dict(snap.namespace("n")) == named_then
+            assert len(snap) == len(then)
+            assert dict(db) == left
+            assert db.check() == []
+        longer = size_of(db)
+        db.compact()
+        assert size_of(db) < longer
+        assert dict(db) == left
+        assert db.check() == []
+    with pmkv.open(pool_path) as db:
+        assert dict(db) == left
+
+
+def test_what_expires_expires_after_it_has_moved(pool_path: Path) -> None:
+    sizes = (0, 50, 1000, 4060, 5000, 40_000)
+    with pmkv.open(pool_path) as db:
+        filler = load(db, "0-4000")
+        for i in range(600):
+            db.put(b"soon %d" % i, bytes(sizes[i % 6]), ttl=1.5)
+            db.put(b"later %d" % i, b"l" * sizes[i % 6], ttl=1000 + i)
+            db.put(b"k" * 5000 + b"%d" % i, b"long", ttl=2000) if i % 100 == 0 else None
+        db.delete_many(list(filler))
+        assert db.compact() > 0
+        assert db.check() == []
+        assert all(db[b"later %d" % i] == b"l" * sizes[i % 6] for i in range(600))
+        assert all(990 + i < db.ttl(b"later %d" % i) <= 1000 + i for i in range(600))
+        db.touch(b"later 1", 3000)
+        assert 2900 < db.ttl(b"later 1") <= 3000
+        time.sleep(1.6)
+        assert b"soon 1" not in db
+        db.expire()
+        assert len(db) == 606
+        db.compact()
+        assert db.check() == []
+    with pmkv.open(pool_path) as db:
+        assert len(db) == 606
+        assert db.check() == []
+
+
+def test_iterators_of_one_moment_go_on_while_others_write_and_it_compacts(db: pmkv.Store) -> None:
+    chance = random.Random(6)
+    model = deleted_from(db, "0-4000")
+    unordered = db.namespace("u", ordered=False)
+    other = deleted_from(unordered, "0-4000")
+
+    def use() -> None:
+        for table, mirror in ((db, model), (unordered, other)):
+            before = dict(mirror)
+            walk = iter(table.items())
+            found = [next(walk) for _ in range(20)]
+            for key in chance.sample(sorted(mirror), 5):
+                table[key] = mirror[key] = chance.randbytes(chance.choice((10, 3000, 40_000)))
+            found.extend(walk)
+            assert len(found) == len(before)
+            assert dict(found) == before
+
+    for _ in range(4):
+        compact_in_thread(db, use)
+        assert db.check() == []
+        assert (dict(db), dict(unordered)) == (model, other)
