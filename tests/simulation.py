@@ -12,6 +12,7 @@ from typing import Any
 
 from pmkv._simulator import Simulator
 
+FAR_OFF = 1 << 55  # microseconds since 1970: in the year 3111
 SIZES = (0, 3, 50, 100, 100, 200, 1500, 2000, 5000)
 
 
@@ -103,6 +104,8 @@ def compacting(sim: Simulator, rng: random.Random, rounds: int) -> None:
         for name in (b"a", b"b"):
             steps: list[Any] = [(name, key, rng.randbytes(80)) for key in names[:12]]
             sim.transaction(steps, explored=False)
+        for name in names[::4]:
+            sim.put(name, rng.randbytes(rng.choice(SIZES)), expiry=FAR_OFF, explored=False)
         for name in rng.sample(names, 90):
             sim.delete(name, explored=False)
         sim.drop(b"a", explored=False)

@@ -236,7 +236,10 @@ cdef int record_free_body(Txn* t, u64 place) noexcept nogil:
 # ---- moving ------------------------------------------------------------------------------------------
 
 cdef int place_body(Txn* t, const char* body, u64 size, bint below, u64* place) noexcept nogil:
-    """Builds the body, and the word of expiry if there is one, in free space; below the ceiling: NOT_FOUND if there is no room."""
+    """Builds the body, with a word of expiry if there is one, in free space.
+
+    Below the ceiling: NOT_FOUND if there is no room.
+    """
     cdef uint32_t crc
     cdef u64 padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
     cdef int status

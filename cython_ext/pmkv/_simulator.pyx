@@ -204,10 +204,10 @@ cdef class Simulator:
         self.model = after
         return status
 
-    def put(self, bytes key, bytes value, *, bint explored=True):
+    def put(self, bytes key, bytes value, *, u64 expiry=0, bint explored=True):
         cdef Item item
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.may_change = False
+        item.may_change, item.expiry = False, expiry
         txn_begin(&self.txn)
         self.finish(transaction_put(&self.txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS),
                     {**self.model, key: value}, explored, "put")
@@ -261,7 +261,7 @@ cdef class Simulator:
         if value is None:
             return transaction_delete(&self.txn, namespace, key, len(key))
         item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
-        item.may_change = False
+        item.may_change, item.expiry = False, 0
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def drop(self, bytes name, *, bint explored=True):
@@ -581,7 +581,7 @@ cdef class Simulator:
         cdef Pending pending
         key, value = self.successor()
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.may_change = False
+        item.may_change, item.expiry = False, 0
         self.lay_out(state)
         if recovery_run(&self.scratch, self.file_size(), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")
@@ -673,7 +673,7 @@ cdef class Simulator:
             return status
         if site == "CHECK_DESCRIPTOR":
             item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
-            item.may_change = False
+            item.may_change, item.expiry = False, 0
             txn_begin(&self.scratch_txn)
             status = transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)
