@@ -21,8 +21,8 @@ cdef inline Node* path_end(Path* path) noexcept nogil:
     """The node that the path leads to."""
     return &path.step[path.length - 1].node
 
+cdef int keytree_renew(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
-cdef void keytree_prefetch(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_join(Txn* t, u64 root_place, const Path* path, int at, bint* joined) noexcept nogil

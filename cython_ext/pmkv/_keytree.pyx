@@ -381,9 +381,26 @@ cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size,
     return txn_fail(t, status) if status < 0 else status
 
 
-cdef void keytree_prefetch(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
-    cdef Path path
-    approach(p, t, root_place, key, key_size, &path)
+cdef bint is_current(Txn* t, u64 root_place, const Path* path) noexcept nogil:
+    """Whether a path that keytree_approach found still leads where it led: no node of it has changed since."""
+    cdef u64 place
+    cdef int at
+    if path.length <= 0 or root_of(t.p, t, root_place, &place) != PMKV_OK:
+        return False
+    for at in range(path.length):
+        if path.step[at].node.place != place or tree_word(t.p, t, place) != path.step[at].node.word:
+            return False
+        if path.step[at].node.level and node_child(t.p, t, &path.step[at].node, path.step[at].index,
+                                                   &place) != PMKV_OK:
+            return False
+    return path.step[path.length - 1].node.level == 0 or path.step[path.length].node.place == place
+
+
+cdef int keytree_renew(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
+    """keytree_approach(), where an earlier one of the same transaction may still hold."""
+    if is_current(t, root_place, path):
+        return t.status
+    return keytree_approach(t, root_place, key, key_size, path)
 
 
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:

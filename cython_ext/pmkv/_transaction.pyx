@@ -10,7 +10,7 @@ Invariants
   T3. A key that has expired (by t.now) counts as missing, but for what counts and frees.
 """
 from pmkv._core cimport *
-from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert, keytree_prefetch
+from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert, keytree_renew
 from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
@@ -85,6 +85,13 @@ cdef inline bint is_ordered(Txn* t, u64 namespace) noexcept nogil:
 
 cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) noexcept nogil:
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
+    cdef Path path
+    path.length = 0
+    return put(t, namespace, item, mode, &path)
+
+
+cdef int put(Txn* t, u64 namespace, const Item* item, PutMode mode, Path* path) noexcept nogil:
+    """The same.  `path`: an earlier way to the key's place in the order, or an empty one."""
     cdef Probe probe
     cdef Record old
     cdef int found, status
@@ -98,7 +105,7 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         return PMKV_EXISTS
     if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
         return PMKV_NOT_FOUND
-    return update(t, namespace, item, &probe, &old) if found == PMKV_OK else insert(t, namespace, item, &probe)
+    return update(t, namespace, item, &probe, &old) if found == PMKV_OK else insert(t, namespace, item, &probe, path)
 
 
 cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexcept nogil:
@@ -122,17 +129,16 @@ cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, con
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
 
 
-cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe) noexcept nogil:
+cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, Path* path) noexcept nogil:
     cdef bint ordered = is_ordered(t, namespace)
-    cdef Path path
     cdef u64 place
     if ordered:
-        keytree_approach(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+        keytree_renew(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if ordered:
-        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
     count_entries(t, namespace, 1, 0)
     return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
@@ -181,8 +187,11 @@ cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size,
 
 # ---- batches ---------------------------------------------------------------------------------
 
-cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 end) noexcept nogil:
-    """Starts the misses of a few keys together: they do not depend on each other."""
+cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 end, Path* paths) noexcept nogil:
+    """Starts the misses of a few keys together: they do not depend on each other.
+
+    paths: the ways to their places in the order, or NULL.
+    """
     cdef Probe probes[AHEAD]
     cdef bint ordered = is_ordered(t, namespace)
     cdef u64 i
@@ -192,16 +201,19 @@ cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 e
         mapping_prefetch_bucket(t.p, &probes[i - first])
     for i in range(first, end):
         mapping_prefetch_record(t.p, &probes[i - first])
-        if ordered:
-            keytree_prefetch(t.p, t, namespace + NAMESPACE_KEYTREE, items[i].key, items[i].key_size)
+        if paths != NULL:
+            paths[i - first].length = 0
+            if ordered:
+                keytree_approach(t, namespace + NAMESPACE_KEYTREE, items[i].key, items[i].key_size, &paths[i - first])
 
 
 cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil:
+    cdef Path paths[AHEAD]
     cdef u64 i
     for i in range(count):
         if i % AHEAD == 0:
-            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count))
-        if transaction_put(t, namespace, &items[i], PUT_ALWAYS) < 0:
+            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count), paths)
+        if put(t, namespace, &items[i], PUT_ALWAYS, &paths[i % AHEAD]) < 0:
             break
     return t.status
 
@@ -213,7 +225,7 @@ cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 co
     deleted[0] = 0
     for i in range(count):
         if i % AHEAD == 0:
-            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count))
+            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count), NULL)
         status = transaction_delete(t, namespace, items[i].key, items[i].key_size)
         if status < 0:
             break

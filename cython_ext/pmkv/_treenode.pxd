@@ -23,6 +23,7 @@ cdef struct Piece:
 
 cdef struct Node:
     u64 place
+    u64 word                     # the header
     const char* base
     int count
     int area

@@ -113,7 +113,7 @@ cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogi
     if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(header)):
         return corrupted(p, PMKV_CHECK_SEAL, place)
     node = <const pmkv_tree_node*>pmkv_at(&p.m, place)
-    n.place = place
+    n.place, n.word = place, header
     n.base = <const char*>node
     n.count = header & 127
     n.area = header >> TREE_AREA_SHIFT & 1
