@@ -552,7 +552,10 @@ cdef int mapping_free_page(Txn* t, u64 reference) noexcept nogil:
 
 
 cdef int free_below(Txn* t, u64 reference, int level) noexcept nogil:
-    cdef u64 bits = bits_of(reference), i, word, last = 0
+    cdef u64 bits = bits_of(reference), i, word, last = 0, place = place_of(reference)
+    cdef u64 end = page_place(t.p, t.p.file_pages)
+    if place < t.p.header_size or bits > <u64>NODE_MAX_BITS or place + (<u64>8 << bits if bits else PAGE_SIZE) > end:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
     if level > LEVELS or not pmkv_is_sealed(reference) or t.freed_count > t.p.file_pages * 256:   # a cycle
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place_of(reference)))
     if bits:
