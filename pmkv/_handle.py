@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from pmkv import _namespaces, _session, _snapshot, _store
+from pmkv import _compaction, _namespaces, _session, _snapshot, _store
 from pmkv._arguments import human
 from pmkv._copy import copy_into
 from pmkv._face import Face
@@ -156,6 +156,16 @@ class Store(_store.Core, _WithNamespaces):
         super().sync()
 
     flush = sync
+
+    def compact(self) -> int:
+        """Moves live data down and gives the end of the file back; how many bytes.
+
+        Others read and write meanwhile: it takes many small commits. Interrupted, it leaves a
+        sound pool, and the next one goes on. What a view shows stays where it is, and keeps the
+        file that long. A device keeps its size. Raises ReadonlyError, CorruptedError, OSError.
+        """
+        _namespaces.finish_drops(self)
+        return _compaction.compact(self)
 
     def info(self) -> Info:
         """What the pool is, where it lies, and what durability that gives."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pmkv._simulator import Simulator
 
+FAR_OFF = 1 << 55  # microseconds since 1970: in the year 3111
 SIZES = (0, 3, 50, 100, 100, 200, 1500, 2000, 5000)
 
 
@@ -163,6 +164,31 @@ def snapshots(sim: Simulator, rng: random.Random, rounds: int) -> None:
     assert sim.versions() == 0
 
 
+def compacting(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """A pool of which most is deleted, and what is left moved down while some is written."""
+    names = [b"k%03d" % i for i in range(90)] + [b"p" * 150 + b"%d" % i for i in range(12)]
+    names += [b"l" * 4200 + b"%d" % i for i in range(3)]
+    for i in range(rounds // 30 + 1):
+        sim.put_many({name: rng.randbytes(rng.choice(SIZES)) for name in names}, explored=False)
+        for name in (b"a", b"b"):
+            steps: list[Any] = [(name, key, rng.randbytes(80)) for key in names[:12]]
+            sim.transaction(steps, explored=False)
+        for name in names[::4]:
+            sim.put(name, rng.randbytes(rng.choice(SIZES)), expiry=FAR_OFF, explored=False)
+        for name in rng.sample(names, 90):
+            sim.delete(name, explored=False)
+        sim.drop(b"a", explored=False)
+        sim.checkpoint(explored=False)
+        left = [key for key in sim.model if isinstance(key, bytes)]
+        sim.pin(left[0])
+        pairs = [(rng.choice(left), rng.randbytes(rng.choice(SIZES))) for _ in range(6)]
+        before = sim.file_pages
+        sim.compact(pairs if i % 2 else [])
+        assert sim.file_pages < before
+        sim.unpin()
+        sim.put(rng.choice(names), rng.randbytes(5000))
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -173,6 +199,7 @@ WORKLOADS: dict[str, Workload] = {
     "transactions": transactions,
     "savepoints": savepoints,
     "snapshots": snapshots,
+    "compacting": compacting,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

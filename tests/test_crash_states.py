@@ -18,12 +18,14 @@ STATES_WANTED = 1_000_000
 # How many rounds of a workload; a state of "splitting" costs a hundred times one of "mixed".
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
 ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16, "snapshots": 80}
+ROUNDS |= {"compacting": 60}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
     "ordered": {"samples": 8, "exhaust": 64},
     "transactions": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
     "savepoints": {"samples": 4, "exhaust": 16, "deeper": 32, "capacity_pages": 1024},
     "snapshots": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "compacting": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
 }
 
 judged = 0

@@ -106,3 +106,17 @@ def test_a_crafted_pool_gives_errors_and_neither_a_crash_nor_a_hang(
 ) -> None:
     sound = sound_pool(memory_dir / "sound.pmkv")
     in_child(use_crafted_pools, memory_dir / "crafted.pmkv", sound, seed, 40 * effort)
+
+
+def test_a_reference_that_no_look_up_follows_is_not_followed_by_clear_either(
+    memory_dir: Path, in_child: Callable[..., Any]
+) -> None:
+    pool = bytearray(sound_pool(memory_dir / "sound.pmkv"))
+    top = word_at(pool, 4096 + 192)  # the default namespace's mapping: a node of eight words
+    node = ((top & (1 << 40) - 1) << 4) + DESCRIPTORS_END - HEADER_SIZE
+    words = [word_at(pool, node + i * 8) for i in range(8)]
+    again = next(i for i in range(1, 8) if words[i] == words[i - 1])  # a leaf's second word
+    struct.pack_into("<Q", pool, node + again * 8, seal(1 << 39 | 3 << 46))
+    path = memory_dir / "crafted.pmkv"
+    path.write_bytes(pool)
+    in_child(use, path, "w")

@@ -29,25 +29,26 @@ MODULES = [
     ["_records"],  # L3
     ["_mapping", "_treenode"],
     ["_keytree"],
+    ["_mapmove", "_treemove"],
     ["_versions", "_expiry"],  # L4
     ["_space"],
     ["_transaction"],
     ["_recovery", "_catalogue"],  # L5
-    ["_check", "_sweep"],
-    ["_arguments", "_oracle", "_pending"],  # L6, and the instruments beside it
+    ["_check", "_sweep", "_compact"],
+    ["_arguments", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
     ["_crashes"],
     ["_simulator"],
     ["_engine"],
     ["_reading"],
     ["_table", "_unordered"],
-    ["_scan", "_session", "_snapshot", "_store"],
+    ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
     ["_arguments", "_engine", "_reading"],
     ["_table", "_unordered"],
-    ["_scan", "_session", "_snapshot", "_store"],
+    ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
     ["_medium"],
     ["_face"],
@@ -67,6 +68,7 @@ UPPER = {
     "_snapshot",
     "_store",
     "_namespaces",
+    "_compaction",
 }
 SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_crashes", "_oracle", "_pending"}
 

@@ -45,8 +45,20 @@ PUBLIC = {
     "open",
 }
 METHODS = {
-    *("add", "begin", "check", "clear", "close", "compare_and_set", "cursor", "decr", "delete"),
-    *("delete_many", "drop", "flush", "get", "get_many", "incr", "info", "items", "key_at", "keys"),
+    *("add", "begin", "check", "clear", "close", "compact", "compare_and_set", "cursor", "decr"),
+    *(
+        "delete",
+        "delete_many",
+        "drop",
+        "flush",
+        "get",
+        "get_many",
+        "incr",
+        "info",
+        "items",
+        "key_at",
+        "keys",
+    ),
     *(
         "memory",
         "namespace",

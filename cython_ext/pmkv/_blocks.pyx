@@ -14,13 +14,14 @@ Invariants
   B1. A unit's bit is set exactly if a record or node of the committed state covers it.
   B2. A block that is not current and has no unit in use goes back to the free pages.
   B3. `listed` is set exactly if the block is in its class's list.
+  B4. While compaction is on, no block that it wants empty is in a list, once it has looked at them all.
 """
 from pmkv._core cimport *
 from pmkv._pages cimport (
     Head, descriptor_clear, descriptor_log, descriptor_read, head_word, list_push, list_remove,
-    pages_allocate, pages_free,
+    page_is_high, pages_allocate, pages_fit_below, pages_free,
 )
-from pmkv._pool cimport corrupted, descriptor_place, page_place, place_page
+from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
 from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
 
 cdef extern from *:
@@ -64,6 +65,13 @@ cdef int class_unit_shift(int block_class) noexcept nogil:
 
 cdef u64 class_pages(int block_class) noexcept nogil:
     return LARGE_PAGES if SMALL_CLASSES <= block_class < RECORD_CLASSES else 1
+
+
+cdef u64 class_capacity(int block_class) noexcept nogil:
+    """Units that a block of the class can count on to be filled, whatever the sizes of what comes."""
+    if block_class >= RECORD_CLASSES:
+        return UNITS              # nodes of one size
+    return min(<u64>(UNITS - UNITS // 8), <u64>(UNITS - class_units[block_class]))
 
 
 cdef inline u64 bitmap_place(u64 page, u64 word) noexcept nogil:
@@ -120,6 +128,17 @@ cdef void read_bitmap(Txn* t, u64 page, u64* bitmap) noexcept nogil:
         bitmap[word] = txn_read(t, bitmap_place(page, word))
 
 
+cdef u64 block_used(Txn* t, u64 page) noexcept nogil:
+    """Units in use."""
+    cdef u64 bitmap[4]
+    cdef u64 used = 0
+    cdef int word
+    read_bitmap(t, page, bitmap)
+    for word in range(4):
+        used += __builtin_popcountll(bitmap[word])
+    return used
+
+
 # ---- allocate ----------------------------------------------------------------------------------
 
 cdef int new_block(Txn* t, int block_class, u64* page) noexcept nogil:
@@ -157,6 +176,23 @@ cdef int next_block(Txn* t, int block_class, u64* page) noexcept nogil:
 
 cdef int block_allocate(Txn* t, int block_class, u64 size, u64* place) noexcept nogil:
     """Units for `size` bytes, in a block of the class."""
+    return allocate(t, block_class, size, False, place)
+
+
+cdef int block_allocate_below(Txn* t, int block_class, u64 size, u64* place) noexcept nogil:
+    """The same in a block below the ceiling; NOT_FOUND, and nothing allocated, if there is no room."""
+    return allocate(t, block_class, size, True, place)
+
+
+cdef bint fits_below(Txn* t, int block_class) noexcept nogil:
+    """Whether another block of the class would be one below the ceiling."""
+    cdef u64 first
+    if txn_read_sealed(t, ROOT_BLOCK_PARTIAL + <u64>block_class * 8, &first) != PMKV_OK:
+        return False
+    return not page_is_high(t.p, first) if first else pages_fit_below(t, class_pages(block_class))
+
+
+cdef int allocate(Txn* t, int block_class, u64 size, bint below, u64* place) noexcept nogil:
     cdef int shift = class_unit_shift(block_class)
     cdef int units = <int>((size + (<u64>1 << shift) - 1) >> shift), at
     cdef u64 bitmap[4]
@@ -165,7 +201,7 @@ cdef int block_allocate(Txn* t, int block_class, u64 size, u64* place) noexcept 
     if t.status != PMKV_OK or txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>block_class * 8, &page) != PMKV_OK:
         return t.status
     while True:
-        if page:
+        if page and not (below and page_is_high(t.p, page)):
             if read_block(t, page, block_class, &head) != PMKV_OK:
                 return t.status
             read_bitmap(t, page, bitmap)
@@ -173,8 +209,63 @@ cdef int block_allocate(Txn* t, int block_class, u64 size, u64* place) noexcept 
             if at >= 0:
                 place[0] = page_place(t.p, page) + (<u64>at << shift)
                 return flip_run(t, page, bitmap, at, units)
+        if below and not fits_below(t, block_class):
+            return PMKV_NOT_FOUND if t.status == PMKV_OK else t.status
+        if below and page and leave_empty(t, page, block_class) != PMKV_OK:
+            return t.status
         if next_block(t, block_class, &page) != PMKV_OK:
             return t.status
+
+
+# ---- emptied by compaction --------------------------------------------------------------------
+
+cdef inline bint is_wanted_empty(const Pool* p, u64 page, int block_class) noexcept nogil:
+    return p.ceiling != NULL and page >= p.ceiling.blocks[block_class]
+
+
+cdef bint block_must_move(Txn* t, u64 place) noexcept nogil:
+    """Whether what lies there is to lie elsewhere; False also for an error, which fails the transaction."""
+    cdef u64 page, current
+    cdef Head head
+    if find_block(t, place, &page, &head) != PMKV_OK:
+        return False
+    if page_is_high(t.p, page):
+        return True
+    if not is_wanted_empty(t.p, page, head.block_class) or UNITS - block_used(t, page) < LIST_AT:
+        return False
+    return txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>head.block_class * 8, &current) == PMKV_OK and page != current
+
+
+cdef int leave_empty(Txn* t, u64 page, int block_class) noexcept nogil:
+    """The current block gives way to another: if nothing is in it, it is free (B2).
+
+    Now, though the transaction may allocate more: what is built there destroys nothing (R2).
+    """
+    cdef Head head
+    if read_block(t, page, block_class, &head) != PMKV_OK or block_used(t, page):
+        return t.status
+    return free_block(t, page, &head)
+
+
+cdef int block_list_anew(Txn* t, u64 page, const Head* head) noexcept nogil:
+    """Puts the block into its class's list, or takes it out, as compaction has it (B3, B4)."""
+    cdef u64 list_place = ROOT_BLOCK_PARTIAL + <u64>head.block_class * 8
+    cdef u64 current_place = ROOT_BLOCK_CURRENT + <u64>head.block_class * 8
+    cdef u64 current, used = block_used(t, page)
+    cdef bint unwanted = is_wanted_empty(t.p, page, head.block_class)
+    if txn_read_sealed(t, current_place, &current) != PMKV_OK:
+        return t.status
+    if page == current:
+        if unwanted:
+            txn_log_sealed(t, current_place, 0)
+        return free_block(t, page, head) if unwanted and used == 0 else t.status
+    if head.listed and unwanted:
+        list_remove(t, list_place, page)
+        descriptor_log(t, page, 0, head_word(head.kind, head.block_class, 0, head.page_count))
+    elif not head.listed and not unwanted and UNITS - used >= LIST_AT:
+        descriptor_log(t, page, 0, head_word(head.kind, head.block_class, 1, head.page_count))
+        list_push(t, list_place, page)
+    return t.status
 
 
 # ---- free --------------------------------------------------------------------------------------
@@ -226,7 +317,7 @@ cdef int block_free(Txn* t, u64 place, u64 size) noexcept nogil:
         return PMKV_OK
     if used == 0:
         return free_block(t, page, &head)
-    if not head.listed and UNITS - used >= LIST_AT:
+    if not head.listed and UNITS - used >= LIST_AT and not is_wanted_empty(t.p, page, head.block_class):
         descriptor_log(t, page, 0, head_word(head.kind, head.block_class, 1, head.page_count))
         list_push(t, ROOT_BLOCK_PARTIAL + <u64>head.block_class * 8, page)
     return t.status

@@ -4,6 +4,7 @@ from pmkv._pool cimport Pool
 from pmkv._records cimport Record
 from pmkv._writeset cimport Txn
 
+cdef int namespace_in(Pool* p, const Record* r, u64* namespace) noexcept nogil
 cdef bint is_id_name(const char* name, u64 size) noexcept nogil
 cdef int catalogue_by_id(Pool* p, Txn* t, u64 id, u64* namespace) noexcept nogil
 cdef int namespace_in(Pool* p, const Record* r, u64* namespace) noexcept nogil

@@ -4,28 +4,8 @@ from pmkv._core cimport pmkv_superblock, pmkv_tracer, u64
 from pmkv._pending cimport Pending
 from pmkv._pool cimport Pool
 from pmkv._space cimport Pins
+from pmkv._tracer cimport Event, Log
 from pmkv._writeset cimport Txn
-
-cdef enum EventKind:
-    STORED, FLUSHED, FENCED, SYNCED
-
-cdef struct Event:
-    EventKind kind
-    int site
-    u64 place
-    size_t size
-    size_t at                     # of a store: where its bytes begin in the log
-
-cdef struct Log:
-    Pool* p
-    int mutant                    # this site does nothing
-    u64 mutant_hits
-    Event* events
-    size_t count
-    size_t capacity
-    char* bytes
-    size_t used
-    size_t room
 
 cdef class Crashes:
     cdef Pool live
@@ -49,6 +29,7 @@ cdef class Crashes:
     cdef list views
     cdef list candidates           # models that the pool may hold at the moment
     cdef u64 base_print            # of the base's content
+    cdef u64 pages                 # that the file has at the moment of a crash
     cdef u64 capacity_pages, exhaust, samples, deeper, evaluated
     cdef bint page_domain
     cdef readonly dict model
@@ -56,6 +37,7 @@ cdef class Crashes:
     cdef readonly dict counts      # states by kind of gap
 
     cdef u64 unit(self)
+    cdef u64 file_size(self) noexcept
     cdef int must(self, int status, what) except -1
     cdef list problems(self)
     cdef int explore(self, before, after, bint explored) except -1

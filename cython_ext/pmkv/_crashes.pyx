@@ -16,7 +16,7 @@ Crashes are placed at every fence and sync, before it takes effect, and at the r
 operation; then inside the recovery of such a state, and inside an operation that follows it, which
 also clears away what nobody sees any more.
 """
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from pmkv._check cimport PROBLEMS_KEPT, check_pool, problem_text
 from pmkv._core cimport *
@@ -28,6 +28,7 @@ from pmkv._pool cimport (
 )
 from pmkv._recovery cimport recovery_run
 from pmkv._space cimport Pins, pins_free, space_collect, space_commit
+from pmkv._tracer cimport FENCED, FLUSHED, STORED, SYNCED, Event, Log, trace
 from pmkv._transaction cimport PUT_ALWAYS, Item, transaction_put
 from pmkv._versions cimport is_garbage_due, moments_open
 from pmkv._writeset cimport txn_begin, txn_free, txn_init
@@ -46,65 +47,6 @@ cdef extern from *:
     """
     const char* const site_names[]
     const char site_types[]
-
-
-# ---- the tracer -----------------------------------------------------------------------------
-
-cdef Event* add_event(Log* log, EventKind kind, u64 place, size_t size, int site) noexcept nogil:
-    if log.count == log.capacity:
-        log.capacity = log.capacity * 2 + 1024
-        log.events = <Event*>realloc(log.events, log.capacity * sizeof(Event))
-    cdef Event* event = &log.events[log.count]
-    log.count += 1
-    event.kind, event.place, event.size, event.site = kind, place, size, site
-    return event
-
-
-cdef bint is_mutant(Log* log, int site) noexcept nogil:
-    if site != log.mutant:
-        return False
-    log.mutant_hits += 1
-    return True
-
-
-cdef void on_stored(void* context, u64 place, size_t size) noexcept nogil:
-    cdef Log* log = <Log*>context
-    cdef Event* event = add_event(log, STORED, place, size, 0)
-    if log.used + size > log.room:
-        log.room = (log.used + size) * 2
-        log.bytes = <char*>realloc(log.bytes, log.room)
-    memcpy(log.bytes + log.used, pmkv_at(&log.p.m, place), size)
-    event.at = log.used
-    log.used += size
-
-
-cdef void on_flushed(void* context, u64 place, size_t size, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, FLUSHED, place, size, site)
-
-
-cdef void on_fenced(void* context, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, FENCED, 0, 0, site)
-
-
-cdef void on_synced(void* context, u64 place, size_t size, int site) noexcept nogil:
-    if not is_mutant(<Log*>context, site):
-        add_event(<Log*>context, SYNCED, place, size, site)
-
-
-cdef int on_failed_check(void* context, int site) noexcept nogil:
-    return is_mutant(<Log*>context, site)
-
-
-cdef void trace(Log* log, pmkv_tracer* tracer, Pool* p, int mutant) noexcept nogil:
-    memset(log, 0, sizeof(Log))
-    log.p = p
-    log.mutant = mutant
-    tracer.context = log
-    tracer.stored, tracer.flushed, tracer.fenced = on_stored, on_flushed, on_fenced
-    tracer.synced, tracer.failed_check = on_synced, on_failed_check
-    p.m.tracer = tracer
 
 
 cdef u64 line_print(u64 line, bytes content):
@@ -187,6 +129,11 @@ cdef class Crashes:
             os.close(self.files.pop())
 
     @property
+    def file_pages(self):
+        """For how many pages the live pool's file has room."""
+        return self.live.file_pages
+
+    @property
     def mutant_hits(self):
         """How often the site that was taken out would have acted."""
         return self.log.mutant_hits + self.scratch_log.mutant_hits
@@ -198,6 +145,7 @@ cdef class Crashes:
         if status < 0:
             raise SimulationFailure(f"{what}: status {status}, fault site {SITES[self.live.fault.site]}")
         return status
+
     cdef list problems(self):
         return [f"{problem_text(self.report.problems[i].what).decode()} at {self.report.problems[i].place:#x}"
                 for i in range(min(self.report.problem_count, <u64>PROBLEMS_KEPT))]
@@ -213,7 +161,9 @@ cdef class Crashes:
         self.candidates = [before, after]
         if before is not None:
             allowed = {model_print(before), model_print(after)}
+        self.pages = max(self.pages, self.live.file_pages)   # grown at any time; cut at the end only
         self.walk(&self.log, self.pending, allowed, explored, 0, {})
+        self.pages = self.live.file_pages
         if before is not None and explored:
             self.crash(self.pending, {model_print(after)}, 0, "return", {})
         self.log.count = self.log.used = 0
@@ -316,7 +266,7 @@ cdef class Crashes:
         """Lays a state out, recovers it, checks it, compares it; then crashes it deeper."""
         cdef u64 outcome = 0
         cdef dict whole = {**overlay, **state} if overlay else state
-        cdef u64 key = self.base_print + self.difference(whole)
+        cdef u64 key = self.base_print + self.difference(whole) + self.pages * PMKV_HASH_K0
         cdef object known = self.states.get(key)
         if known is not None:
             if allowed is not None and known not in allowed:
@@ -366,26 +316,28 @@ cdef class Crashes:
 
     cdef u64 recover_and_check(self, allowed, gap) except? 0:
         """Opens scratch as a pool is opened; what it holds."""
-        cdef u64 replayed, fingerprint = 0
-        cdef u64 size = file_size_for(&self.scratch, self.capacity_pages)
+        cdef u64 replayed
         cdef int status
         if allowed is None:
             status = self.read_superblock()
             if status in (PMKV_FOREIGN, PMKV_TRUNCATED, PMKV_CORRUPTED):
                 return 0          # not a pool yet: refused, and made again
-        status = recovery_run(&self.scratch, size, &replayed)
+        status = recovery_run(&self.scratch, self.file_size(), &replayed)
         if status == PMKV_OK and allowed is None:
             status = pool_repair_superblock(&self.scratch, &self.found)
         if status != PMKV_OK:
             raise SimulationFailure(f"crash at {gap}: recovery ends with status {status} "
                                     f"({SITES[self.scratch.fault.site]} at {self.scratch.fault.place:#x})")
-        self.scratch.max_pages = self.capacity_pages
         return self.judge_content(allowed, gap)
 
     cdef int read_superblock(self):
         """Through the file, as opening does."""
-        return pool_read_superblock(&self.scratch, self.scratch.m.fd, file_size_for(&self.scratch, self.capacity_pages),
-                                    &self.found)
+        return pool_read_superblock(&self.scratch, self.scratch.m.fd, self.file_size(), &self.found)
+
+    cdef u64 file_size(self) noexcept:
+        """Of the pool that a crash leaves; it may grow again."""
+        self.scratch.max_pages = self.capacity_pages
+        return file_size_for(&self.scratch, self.pages)
 
     cdef u64 judge_content(self, allowed, gap) except? 0:
         cdef u64 fingerprint = 0
@@ -449,7 +401,7 @@ cdef class Crashes:
         reader has come before it, and sees what the put supersedes.
         """
         cdef Log log
-        cdef u64 after = 0, replayed, kept = 0
+        cdef u64 after = 0, replayed, kept = 0, pages = self.pages
         cdef Item item
         cdef bytes key, value
         cdef Pending pending
@@ -457,9 +409,8 @@ cdef class Crashes:
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
         item.may_change, item.expiry = False, 0
         self.lay_out(state)
-        if recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed) != PMKV_OK:
+        if recovery_run(&self.scratch, self.file_size(), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")
-        self.scratch.max_pages = self.capacity_pages
         if self.evaluated // self.deeper % 2:
             moments_open(&self.late_pins.moments, self.scratch.head)
             kept = key in self.model_of(outcome)
@@ -482,10 +433,12 @@ cdef class Crashes:
         self.restore_all(&log, state)
         overlay = dict(state)
         pending = pending_on(&self.base, self.unit(), overlay)
+        self.pages = max(pages, self.scratch.file_pages)     # it may have grown
         try:
             self.walk(&log, pending, {outcome, after}, True, 1, overlay)
             self.crash(pending, {after}, 1, "return", overlay)
         finally:
+            self.pages = pages
             free(log.events)
             free(log.bytes)
         return 0

@@ -33,6 +33,8 @@ cdef class Engine:
     cdef list dropped             # places to unpin when the step is done
     cdef list ended               # moments to close then
     cdef void* first_named        # tables of namespaces with names, in a list: a drop makes them useless
+    cdef u64 walks                # iterators that have noted down where records without order lie: these stay
+    cdef bint compacting          # some thread compacts the pool
     cdef bint finishing           # some thread takes away what dropped namespaces have left
     cdef str unusable_because
     cdef readonly str path

@@ -25,6 +25,7 @@ cdef int keytree_renew(Txn* t, u64 root_place, const char* key, u64 key_size, Pa
 cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
+cdef int keytree_join(Txn* t, u64 root_place, const Path* path, int at, bint* joined) noexcept nogil
 cdef int keytree_free_all(Txn* t, u64 root_place) noexcept nogil
 cdef int keytree_seek(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, TreeCursor* cursor,
                       bint* exact) noexcept nogil

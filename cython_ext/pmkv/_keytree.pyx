@@ -266,8 +266,8 @@ cdef int take_up(Txn* t, const Step* step, int delta, Change* change) noexcept n
     return replace(t, &step.node, step.index, 1, fresh, 2, change)
 
 
-cdef int join(Txn* t, const Step* step, Change* change) noexcept nogil:
-    """If the child has few entries left, it and a neighbour become one node, where they fit.
+cdef int join(Txn* t, const Step* step, int few, int most, u64 room, Change* change) noexcept nogil:
+    """If the child or a neighbour has fewer than `few` entries, the two become one node, where they fit.
 
     Not in a pool that is all but full: a delete needs no room.
     """
@@ -293,7 +293,7 @@ cdef int join(Txn* t, const Step* step, Change* change) noexcept nogil:
         status = node_read(t.p, t, child[1], n.level - 1, &right)
     if status != PMKV_OK:
         return txn_fail(t, status)
-    if min(left.count, right.count) >= FEW or left.count + right.count > TREE_ORDER_MAX // 2:
+    if min(left.count, right.count) >= few or left.count + right.count > most:
         return PMKV_OK
     if gather(t, &left, pieces) != PMKV_OK or gather(t, &right, pieces + left.count) != PMKV_OK:
         return t.status
@@ -302,7 +302,7 @@ cdef int join(Txn* t, const Step* step, Change* change) noexcept nogil:
         pieces[left.count].key, pieces[left.count].far = separators[1].key, separators[1].far
     else:
         dropped = separators[1].far
-    if not pieces_fit(left.level, pieces, left.count + right.count, MERGED_FILL) or not pages_are_free(t, SPARE_PAGES):
+    if not pieces_fit(left.level, pieces, left.count + right.count, room) or not pages_are_free(t, SPARE_PAGES):
         return PMKV_OK
     free_far(t, dropped)
     node_free_later(t, left.place)
@@ -320,7 +320,7 @@ cdef int change_above(Txn* t, u64 root_place, const Path* path, int delta, Chang
         if take_up(t, &path.step[at], delta, change) != PMKV_OK:
             return t.status
         if (delta < 0 and change.outcome == CHANGED and path.step[at + 1].node.count <= FEW
-                and join(t, &path.step[at], change) != PMKV_OK):
+                and join(t, &path.step[at], FEW, TREE_ORDER_MAX // 2, MERGED_FILL, change) != PMKV_OK):
             return t.status
     return change_root(t, root_place, path.length, change)
 
@@ -352,6 +352,24 @@ cdef int lower_root(Txn* t, u64 root_place) noexcept nogil:
         txn_log_sealed(t, root_place, piece.child >> GRANULE_SHIFT)
         status = enter(t.p, t, root_place, &path)
     return t.status if status == PMKV_OK or status == PMKV_NOT_FOUND else txn_fail(t, status)
+
+
+cdef int keytree_join(Txn* t, u64 root_place, const Path* path, int at, bint* joined) noexcept nogil:
+    """Joins the child that the path goes to from its node `at` with a neighbour, if one node has room for both."""
+    cdef Change change
+    cdef int level = at
+    cdef size_t freed = t.freed_count
+    change.outcome, change.made = CHANGED, 0
+    if join(t, &path.step[at], TREE_ORDER_MAX, TREE_ORDER_MAX * 3 // 4, REBUILT_FILL, &change) != PMKV_OK:
+        return t.status
+    joined[0] = t.freed_count != freed           # two nodes at least
+    while level > 0 and change.outcome != CHANGED:
+        level -= 1
+        if take_up(t, &path.step[level], 0, &change) != PMKV_OK:
+            return t.status
+    if change_root(t, root_place, path.length, &change) != PMKV_OK:
+        return t.status
+    return lower_root(t, root_place) if path.step[0].node.count <= 2 else t.status
 
 
 # ---- insert and delete -------------------------------------------------------------------------------

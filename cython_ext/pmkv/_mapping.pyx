@@ -32,24 +32,11 @@ from pmkv._records cimport Record, record_body_is_whole, record_parse
 from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
 
 cdef enum:
-    LEVELS = 8                    # 9 bits each and 48 in all: six, and room to be sure
     DEPTH_MAX = 48
-    WINDOW_STEP = 4
     PATH_ROOT = -1
 
 cdef extern from *:
     int __builtin_ctz(unsigned) nogil
-
-cdef struct Step:
-    u64 node                      # place
-    u64 bits
-    u64 consumed                  # bits of the hash that lead to it
-    u64 index                     # which of its words was taken
-
-cdef struct Path:
-    Step step[LEVELS]
-    int length
-
 
 # ---- words ---------------------------------------------------------------------------------
 
@@ -58,41 +45,16 @@ cdef inline u64 word_at(const Pool* p, Txn* t, u64 place) noexcept nogil:
     return pmkv_load(&p.m, place) if t == NULL else txn_read(t, place)
 
 
-cdef inline u64 reference_to(u64 place, u64 bits, u64 depth) noexcept nogil:
-    return pmkv_seal(place >> GRANULE_SHIFT | depth << REFERENCE_DEPTH_SHIFT | bits << REFERENCE_BITS_SHIFT)
-
-
-cdef inline u64 place_of(u64 word) noexcept nogil:
-    return (word & GRANULE_MASK) << GRANULE_SHIFT
-
-
-cdef inline u64 bits_of(u64 reference) noexcept nogil:
-    return reference >> REFERENCE_BITS_SHIFT & REFERENCE_BITS_MASK
-
-
-cdef inline u64 depth_of(u64 reference) noexcept nogil:
-    return reference >> REFERENCE_DEPTH_SHIFT & REFERENCE_DEPTH_MASK
-
-
-cdef inline u64 slot_place(u64 leaf, u64 bucket, u64 slot) noexcept nogil:
-    return leaf + bucket * LINE_SIZE + slot * 8
-
-
-cdef inline u64 alternate_of(u64 bucket, u64 tag) noexcept nogil:
-    """From home to alternate, and back: the distance is in the tag."""
-    return bucket ^ (1 + (tag >> SLOT_TAG_SHIFT & 63) % 63)
-
-
-cdef inline u64 tag_at(u64 hash, u64 depth) noexcept nogil:
-    cdef u64 window_at = depth & ~<u64>(WINDOW_STEP - 1)
-    return ((hash >> 6 & 63) | (hash << window_at >> 56) << 6) << SLOT_TAG_SHIFT
-
-
 cdef u64 mapping_hash(const Pool* p, const char* key, u64 key_size) noexcept nogil:
     return pmkv_hash64(p.seed0, p.seed1, key, key_size)
 
 
 # ---- look-up ---------------------------------------------------------------------------------
+
+cdef int mapping_descend(Pool* p, Txn* t, u64 root_place, Probe* probe, Path* path) noexcept nogil:
+    """To the leaf of probe.hash: the place of the leaf is 0 if there is none."""
+    return descend(p, t, root_place, probe, path)
+
 
 cdef inline int descend(Pool* p, Txn* t, u64 root_place, Probe* probe, Path* path) noexcept nogil:
     """Follows the hash to its leaf, testing each reference on the way."""
@@ -438,7 +400,7 @@ cdef int divide(Txn* t, u64 leaf, u64 depth, u64* halves) noexcept nogil:
     return PMKV_OK
 
 
-cdef int build_leaf(Txn* t, const u64* slots, u64 depth, u64* reference) noexcept nogil:
+cdef int mapping_build_leaf(Txn* t, const u64* slots, u64 depth, u64* reference) noexcept nogil:
     cdef u64 page
     if pages_allocate(t, 1, PMKV_PAGE_LEAF, depth, &page) != PMKV_OK:
         return t.status
@@ -446,7 +408,7 @@ cdef int build_leaf(Txn* t, const u64* slots, u64 depth, u64* reference) noexcep
     return txn_data(t, page_place(t.p, page), slots, PAGE_SIZE)
 
 
-cdef int build_node(Txn* t, const u64* words, u64 bits, u64* reference) noexcept nogil:
+cdef int mapping_build_node(Txn* t, const u64* words, u64 bits, u64* reference) noexcept nogil:
     cdef u64 place, page
     if bits < <u64>NODE_MAX_BITS:
         block_allocate(t, NODE_CLASS + <int>bits, <u64>8 << bits, &place)
@@ -458,16 +420,9 @@ cdef int build_node(Txn* t, const u64* words, u64 bits, u64* reference) noexcept
     return txn_data(t, place, words, <u64>8 << bits)
 
 
-cdef int free_later(Txn* t, u64 reference) noexcept nogil:
+cdef int mapping_free_later(Txn* t, u64 reference) noexcept nogil:
     """The leaf or node is freed with the commit."""
     return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, reference | (<u64>1 << 63))
-
-
-cdef inline u64 parent_word(u64 root_place, const Path* path, int level) noexcept nogil:
-    """Where the reference to the node at `level` stands."""
-    if level == 0:
-        return root_place
-    return path.step[level - 1].node + path.step[level - 1].index * 8
 
 
 cdef int hang_below(Txn* t, u64 where, const u64* pair) noexcept nogil:
@@ -477,7 +432,7 @@ cdef int hang_below(Txn* t, u64 where, const u64* pair) noexcept nogil:
     cdef int i
     for i in range(8):
         words[i] = pair[i >> 2]
-    if build_node(t, words, NODE_MIN_BITS, &reference) != PMKV_OK:
+    if mapping_build_node(t, words, NODE_MIN_BITS, &reference) != PMKV_OK:
         return t.status
     return txn_log(t, where, reference)
 
@@ -490,10 +445,10 @@ cdef int double_node(Txn* t, u64 where, const Step* step, const u64* pair) noexc
         words[2 * i] = words[2 * i + 1] = txn_read(t, step.node + i * 8)
     words[2 * step.index] = pair[0]
     words[2 * step.index + 1] = pair[1]
-    if build_node(t, words, step.bits + 1, &reference) != PMKV_OK:
+    if mapping_build_node(t, words, step.bits + 1, &reference) != PMKV_OK:
         return t.status
     txn_log(t, where, reference)
-    return free_later(t, old)
+    return mapping_free_later(t, old)
 
 
 cdef int share_words(Txn* t, const Step* step, u64 depth, const u64* pair) noexcept nogil:
@@ -520,7 +475,7 @@ cdef int split(Txn* t, u64 root_place, Probe* probe) noexcept nogil:
     if divide(t, probe.leaf, probe.depth, halves) != PMKV_OK:
         return t.status
     for bit in range(2):
-        if build_leaf(t, halves + bit * LEAF_SLOTS, probe.depth + 1, &pair[bit]) != PMKV_OK:
+        if mapping_build_leaf(t, halves + bit * LEAF_SLOTS, probe.depth + 1, &pair[bit]) != PMKV_OK:
             return t.status
     last = &path.step[path.length - 1]
     if path.length == 0:
@@ -531,14 +486,14 @@ cdef int split(Txn* t, u64 root_place, Probe* probe) noexcept nogil:
         double_node(t, parent_word(root_place, &path, path.length - 1), last, pair)
     else:
         hang_below(t, last.node + last.index * 8, pair)
-    return free_later(t, reference_to(probe.leaf, 0, probe.depth))
+    return mapping_free_later(t, reference_to(probe.leaf, 0, probe.depth))
 
 
 cdef int first_leaf(Txn* t, u64 root_place) noexcept nogil:
     cdef u64 slots[LEAF_SLOTS]
     cdef u64 reference
     memset(slots, 0, sizeof(slots))
-    if build_leaf(t, slots, 0, &reference) != PMKV_OK:
+    if mapping_build_leaf(t, slots, 0, &reference) != PMKV_OK:
         return t.status
     return txn_log(t, root_place, reference)
 
@@ -597,7 +552,10 @@ cdef int mapping_free_page(Txn* t, u64 reference) noexcept nogil:
 
 
 cdef int free_below(Txn* t, u64 reference, int level) noexcept nogil:
-    cdef u64 bits = bits_of(reference), i, word, last = 0
+    cdef u64 bits = bits_of(reference), i, word, last = 0, place = place_of(reference)
+    cdef u64 end = page_place(t.p, t.p.file_pages)
+    if place < t.p.header_size or bits > <u64>NODE_MAX_BITS or place + (<u64>8 << bits if bits else PAGE_SIZE) > end:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
     if level > LEVELS or not pmkv_is_sealed(reference) or t.freed_count > t.p.file_pages * 256:   # a cycle
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place_of(reference)))
     if bits:
@@ -606,7 +564,7 @@ cdef int free_below(Txn* t, u64 reference, int level) noexcept nogil:
             if word != last:
                 free_below(t, word, level + 1)
                 last = word
-    return free_later(t, reference)
+    return mapping_free_later(t, reference)
 
 
 cdef int mapping_free_all(Txn* t, u64 root_place) noexcept nogil:

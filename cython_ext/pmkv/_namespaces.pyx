@@ -12,6 +12,7 @@ from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._records cimport Record
 from pmkv._table cimport Table
+from libc.string cimport memcpy
 
 from pmkv._errors import Error, InvalidKeyError, NotFoundError, PoolFullError
 from pmkv import _scan
@@ -19,6 +20,8 @@ from pmkv import _scan
 cdef enum:
     SLICE = 4096                  # keys of one commit of a drop
     AT_ONCE = 65536               # so many keys go in one
+
+    HIDDEN_SIZE = 9
 
 cdef bytes HIDDEN = b"\0dropped\0"
 
@@ -126,29 +129,32 @@ def names(Table source not None):
 
 def drop(Table source not None, name):
     """Deletes the namespace, with all of its keys.  NotFoundError if it is not there."""
-    cdef bytes raw = raw_name(name), hidden
-    cdef u64 place = find(source, raw)
-    if place == 0:
+    cdef bytes raw = raw_name(name)
+    if find(source, raw) == 0:
         raise NotFoundError(name)
-    hidden = HIDDEN + source.e.root(place + NAMESPACE_ID).to_bytes(2, "big")
-    if hide(source, raw, hidden, place) == PMKV_FULL:   # no room for another name: its keys make some
-        table_at(source, place)._delete_in_slices(SLICE)
-        if hide(source, raw, hidden, place) == PMKV_FULL:
+    if hide(source, raw) == PMKV_FULL:   # no room for another name: its keys make some
+        table_of(source, raw)._delete_in_slices(SLICE)
+        if hide(source, raw) == PMKV_FULL:
             take_away(source, raw)
             if find(source, raw):
                 source.e.fail(PMKV_FULL)
     finish_drops(source)
 
 
-cdef int hide(Table source, bytes name, bytes hidden, u64 place) except -100:
+cdef int hide(Table source, bytes name) except -100:
     """Gives the name up; OK or FULL."""
     cdef const char* data = name
-    cdef const char* other = hidden
-    cdef u64 size = len(name), other_size = len(hidden)
+    cdef char[HIDDEN_SIZE + 2] hidden
+    cdef u64 size = len(name), place = 0, id
     cdef int status
-    source.begin(False)
+    memcpy(hidden, <const char*>HIDDEN, HIDDEN_SIZE)
+    source.begin(False)           # from here on the root keeps its place
     with nogil:
-        status = catalogue_rename(&source.e.txn, data, size, other, other_size)
+        status = catalogue_find(source.pool, &source.e.txn, data, size, &place)
+        if status == PMKV_OK:
+            id = pmkv_load(&source.pool.m, place + NAMESPACE_ID)
+            hidden[HIDDEN_SIZE], hidden[HIDDEN_SIZE + 1] = <char>(id >> 8), <char>id
+            status = catalogue_rename(&source.e.txn, data, size, hidden, HIDDEN_SIZE + 2)
     status = source.settle(status)
     if status == PMKV_OK or status == PMKV_FULL:
         forget_tables(source.e, place)
@@ -158,9 +164,14 @@ cdef int hide(Table source, bytes name, bytes hidden, u64 place) except -100:
     return status
 
 
-cdef Table table_at(Table source, u64 place):
+cdef Table table_of(Table source, bytes name):
+    """The namespace as a table that nobody else has; None if it is not there."""
     cdef Table table = Table()
+    cdef u64 place = find(source, name)
+    if place == 0:
+        return None
     table.attach(source.e, place, source.verify, NULL, None)
+    table.join_named()            # so that it follows a root that moves
     return table
 
 
@@ -173,25 +184,29 @@ cdef void forget_tables(Engine e, u64 place) noexcept:
         at = (<Table>at).next_named
 
 
+cdef bint has_pages(Table table) noexcept:
+    return (table.e.root(table.namespace + NAMESPACE_MAPPING) != 0
+            or table.e.root(table.namespace + NAMESPACE_KEYTREE) != 0)
+
+
 cdef take_away(Table source, bytes name):
     """The keys of the namespace, in commits of a bounded size, and then the rest of it.
 
     In a pool that is full, or while anyone reads at an earlier moment and may ask for it, the rest has
     to wait for the next time.
     """
-    cdef Table victim
+    cdef Table victim = table_of(source, name)
     cdef const char* data = name
-    cdef u64 size = len(name), place = find(source, name)
+    cdef u64 size = len(name)
     cdef int status
-    if place == 0:
+    if victim is None:
         return
-    victim = table_at(source, place)
     if len(victim) > AT_ONCE:
         victim._delete_in_slices(SLICE)
     victim.clear()
-    if source.e.root(place + NAMESPACE_MAPPING) or source.e.root(place + NAMESPACE_KEYTREE):
+    if has_pages(victim):
         victim.clear()
-    if source.e.root(place + NAMESPACE_MAPPING) or source.e.root(place + NAMESPACE_KEYTREE):
+    if has_pages(victim):
         return
     source.begin(False)
     if source.e.pins.moments.open_count:

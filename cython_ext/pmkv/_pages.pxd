@@ -22,6 +22,10 @@ cdef bint descriptor_is_whole(const Pool* p, u64 page) noexcept nogil
 cdef int list_push(Txn* t, u64 list_place, u64 page) noexcept nogil
 cdef int list_remove(Txn* t, u64 list_place, u64 page) noexcept nogil
 cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page) noexcept nogil
+cdef bint page_is_high(const Pool* p, u64 page) noexcept nogil
+cdef bint pages_fit_below(Txn* t, u64 count) noexcept nogil
+cdef bint page_fits(Txn* t) noexcept nogil
+cdef bint next_run(Txn* t, u64* page, Head* head) noexcept nogil
 cdef int pages_free(Txn* t, u64 page, u64 count) noexcept nogil
 cdef int pages_spare(Txn* t, u64 count, u64* page) noexcept nogil
 cdef int bin_of(u64 count) noexcept nogil

@@ -17,7 +17,7 @@ Invariants
       and changes with every word.
 """
 from pmkv._core cimport *
-from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, pool_grow
+from pmkv._pool cimport Ceiling, Pool, Sweep, corrupted, descriptor_place, page_place, pool_grow
 from pmkv._writeset cimport (
     Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_own, txn_read, txn_read_sealed,
 )
@@ -26,6 +26,8 @@ cdef enum:
     CHECK_WORD = 3
     BINS_PER_BITMAP = 56
     TRIES_IN_OWN_BIN = 8          # a bin holds runs a quarter longer at most: a few tries fit exactly
+    SWEEP_STEPS = 256             # runs that a writer looks at under the ceiling before it takes any
+    SWEEP_SHARE = 16              # a sweep begins again when so large a part of what it saw was freed
 
 
 # ---- descriptors ---------------------------------------------------------------------------
@@ -235,6 +237,90 @@ cdef u64 find_free_run(Txn* t, u64 count) noexcept nogil:
     return page
 
 
+# ---- the lowest free run, while compaction is on -----------------------------------------------------
+
+cdef bint page_is_high(const Pool* p, u64 page) noexcept nogil:
+    """Whether what begins at the page is to lie lower."""
+    return p.ceiling != NULL and page >= p.ceiling.pages
+
+
+cdef bint next_run(Txn* t, u64* page, Head* head) noexcept nogil:
+    """Goes on from `page` to the head of a run; False at the frontier, or for an error.
+
+    What was the head of a run when the page was remembered may lie inside another one now.
+    """
+    cdef u64 frontier
+    if txn_read_sealed(t, ROOT_FRONTIER, &frontier) != PMKV_OK:
+        return False
+    page[0] = max(page[0], <u64>1)
+    while page[0] < frontier:
+        if descriptor_read(t, page[0], head) != PMKV_OK:
+            return False
+        if head.kind != PMKV_PAGE_FRESH and head.kind != PMKV_PAGE_BODY and head.kind != PMKV_PAGE_FREE_TAIL:
+            if head.page_count == 0 or page[0] + head.page_count > frontier:
+                txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page[0])))
+                return False
+            return True
+        page[0] += 1
+    return False
+
+
+cdef bint sweep_again(Ceiling* c, Sweep* s, u64 count) noexcept nogil:
+    """From the bottom, if enough was freed since the last time: so a page freed costs a few steps, no more."""
+    if c.freed - s.freed < max(count, s.seen // SWEEP_SHARE):
+        return False
+    s.at, s.seen, s.freed = 1, 0, c.freed
+    return True
+
+
+cdef u64 find_below(Txn* t, u64 count, u64 steps) noexcept nogil:
+    """A free run of `count` pages below the ceiling, the lowest that its sweep comes to, or 0."""
+    cdef Ceiling* c = t.p.ceiling
+    cdef Sweep* s = &c.sweep[bin_of(count)]
+    cdef Head head
+    if s.at == 0:
+        s.at = 1
+    while steps > 0:
+        if s.at + count > c.pages or not next_run(t, &s.at, &head) or s.at + count > c.pages:
+            if t.status != PMKV_OK or not sweep_again(c, s, count):
+                return 0
+            continue
+        if head.kind == PMKV_PAGE_FREE and head.page_count >= count:
+            return s.at
+        s.at += head.page_count
+        s.seen += 1
+        steps -= 1
+    return 0
+
+
+cdef bint frontier_fits_below(Txn* t, u64 count) noexcept nogil:
+    cdef u64 frontier
+    return txn_read_sealed(t, ROOT_FRONTIER, &frontier) == PMKV_OK and frontier + count <= t.p.ceiling.pages
+
+
+cdef bint pages_fit_below(Txn* t, u64 count) noexcept nogil:
+    """Whether pages_allocate() would find room for so many below the ceiling."""
+    return find_below(t, count, ~<u64>0) != 0 or (t.status == PMKV_OK and frontier_fits_below(t, count))
+
+
+cdef bint page_fits(Txn* t) noexcept nogil:
+    """Whether there is room for one page, wherever, without growing."""
+    cdef u64 free_pages, frontier
+    return (txn_read_sealed(t, ROOT_FREE_PAGE_COUNT, &free_pages) == PMKV_OK
+            and txn_read_sealed(t, ROOT_FRONTIER, &frontier) == PMKV_OK
+            and (free_pages > 0 or frontier < t.p.file_pages))
+
+
+cdef u64 find_run(Txn* t, u64 count) noexcept nogil:
+    """A free run of at least `count` pages, or 0: then the frontier is where to take them."""
+    cdef u64 page
+    if t.p.ceiling != NULL:
+        page = find_below(t, count, SWEEP_STEPS)
+        if page or t.status != PMKV_OK or frontier_fits_below(t, count):
+            return page
+    return find_free_run(t, count)
+
+
 # ---- the frontier ----------------------------------------------------------------------------------------
 
 cdef int advance_frontier(Txn* t, u64 count, u64* page) noexcept nogil:
@@ -281,7 +367,7 @@ cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page)
     cdef Head head
     if t.status != PMKV_OK:
         return t.status
-    page[0] = find_free_run(t, count)
+    page[0] = find_run(t, count)
     if t.status != PMKV_OK:
         return t.status
     if page[0]:
@@ -323,6 +409,8 @@ cdef int pages_free(Txn* t, u64 page, u64 count) noexcept nogil:
     if page + count > frontier:
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
     change_free_count(t, count, 0)
+    if t.p.ceiling != NULL and page < t.p.ceiling.pages:
+        t.p.ceiling.freed += count
     if run_before(t, page, &before) != PMKV_OK:
         return t.status
     if before:

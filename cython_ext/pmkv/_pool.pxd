@@ -21,6 +21,19 @@ cdef struct Fault:
     int os_error             # errno
     u64 place                # where
 
+# How far a search for runs of one length has come.
+cdef struct Sweep:
+    u64 at                   # page
+    u64 seen                 # runs since it began at the bottom
+    u64 freed                # Ceiling.freed at that time
+
+# While compaction is on: what lies high is to lie lower.
+cdef struct Ceiling:
+    u64 pages                # runs of pages end here or lower, as long as there is room
+    u64 blocks[32]           # by class: at or above, a block with room is to become empty
+    u64 freed                # pages below that have become free since it is on
+    Sweep sweep[112]         # by bin
+
 cdef struct Pool:
     pmkv_medium m
     Fault fault
@@ -50,6 +63,7 @@ cdef struct Pool:
     u64 window               # lines of log that recovery may have to replay
     bint failed              # a commit's sync failed: what became of it is known after recovery only
     u64 apply_sequence       # odd while words are being applied
+    Ceiling* ceiling         # NULL: no compaction is on
 
 cdef struct Geometry:
     u64 header_size
@@ -116,4 +130,6 @@ cdef int pool_damaged_copies(Pool* p) noexcept nogil
 cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept nogil
 cdef u64 pool_pages_within(const Pool* p, u64 size) noexcept nogil
 cdef int pool_grow(Pool* p, u64 pages) noexcept nogil
+cdef u64 pool_least_pages(const Pool* p, u64 pages) noexcept nogil
+cdef int pool_shrink(Pool* p, u64 pages) noexcept nogil
 cdef bint pool_probe_sync(int fd) noexcept nogil

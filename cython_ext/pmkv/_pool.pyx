@@ -44,6 +44,8 @@ cdef extern from *:
     int madvise(void*, size_t, int) nogil
     int fallocate(int, int, long, long) nogil
     int ftruncate(int, long) nogil
+    int SEEK_END
+    long lseek(int, long, int) nogil
     int fsync(int) nogil
     ssize_t pread(int, void*, size_t, long) nogil
     ssize_t pwrite(int, const void*, size_t, long) nogil
@@ -412,6 +414,36 @@ cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
     if status == PMKV_FULL and wished > pages:
         status = extend_to(p, pages)
     return status
+
+
+cdef u64 pool_least_pages(const Pool* p, u64 pages) noexcept nogil:
+    """How many pages a pool that needs so many is cut to: whole huge pages, as it grows; a device never."""
+    if p.device_pages:
+        return p.file_pages
+    if p.m.tracer == NULL:
+        pages = (pages + HUGE_PAGES - 1) // HUGE_PAGES * HUGE_PAGES
+    return min(pages, p.file_pages)
+
+
+cdef int pool_shrink(Pool* p, u64 pages) noexcept nogil:
+    """Cuts off what the file has beyond `pages` pages.
+
+    The root's page count says so already, durably, and the log is empty: no entry names a page that
+    is gone.  A crash before the cut leaves a file that is longer than it must be, as one in the middle
+    of its growth.  Descriptors up there are zero, and zeros are what a longer file has there (F5).
+    What is mapped stays mapped: it ends with the file, and comes back with it.
+    """
+    cdef u64 size = file_size_for(p, pages)
+    cdef long end
+    if p.device_pages:
+        return PMKV_OK
+    p.file_pages = min(p.file_pages, pages)
+    end = lseek(p.m.fd, 0, SEEK_END)
+    while end > <long>size and ftruncate(p.m.fd, <long>size) != 0:
+        if errno != EINTR:
+            p.fault.os_error = errno
+            return PMKV_OS_ERROR
+    return PMKV_OK
 
 
 # ---- a new pool ----------------------------------------------------------------------------

@@ -484,7 +484,8 @@ cdef class Reader:
                     if status != PMKV_OK:
                         self.e.fail(status)
                     mapping_prefetch_bucket(self.pool, &probes[at])
-                if first <= i - 2 * LAG < end:
+                # A commit may come between (a large value gives the GIL up): what was located may be cut off then.
+                if first <= i - 2 * LAG < end and before == pmkv_atomic_load(&self.pool.apply_sequence):
                     mapping_prefetch_record(self.pool, &probes[(i - 2 * LAG) % RING])
                 if i >= first + 3 * LAG:
                     at = done % RING
@@ -492,7 +493,6 @@ cdef class Reader:
                     if before == pmkv_atomic_load(&self.pool.apply_sequence):
                         status = mapping_match(self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
                     if status != PMKV_OK and (before & 1 or before != pmkv_atomic_load(&self.pool.apply_sequence)):
-                        # A commit came between: what was located may be gone.
                         status = mapping_get(self.pool, self.mapping, keys[at].data, keys[at].size, &r)
                     if status == PMKV_OK:
                         if not (r.flags & PMKV_RECORD_EXPIRY and self.has_expired(&r, self.now())):

@@ -17,6 +17,11 @@ cdef struct Record:
     u64 extent_place             # 0: the value is in the body
     uint32_t value_crc           # of a value in an extent
 
+# What compaction has done.
+cdef struct Tally:
+    u64 moved
+    u64 stuck                    # wanted elsewhere, and there was no room
+
 cdef enum:
     RECORD_HEADER = sizeof(pmkv_record)
     CRC_SHORT = 3 * 1024         # three streams do not pay below
@@ -66,4 +71,7 @@ cdef int record_verify(Pool* p, const Record* r) noexcept nogil
 cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
                       bint may_change, u64 expiry, u64* place) noexcept nogil
 cdef int record_free(Txn* t, u64 place) noexcept nogil
+cdef int record_free_body(Txn* t, u64 place) noexcept nogil
+cdef int record_move(Txn* t, const Record* r, u64* place, bint* keeps_extent) noexcept nogil
+cdef int record_redirect(Txn* t, const Record* r, u64 to, u64* place) noexcept nogil
 cdef uint32_t crc32c(const void* data, u64 size) noexcept nogil

@@ -16,9 +16,11 @@ Invariants
 """
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from pmkv._blocks cimport block_allocate, block_free, record_class
+from pmkv._blocks cimport block_allocate, block_allocate_below, block_free, block_must_move, record_class
 from pmkv._core cimport *
-from pmkv._pages cimport Head, descriptor_log, descriptor_read, pages_allocate, pages_free
+from pmkv._pages cimport (
+    Head, descriptor_log, descriptor_read, page_is_high, pages_allocate, pages_fit_below, pages_free,
+)
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
 from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_read, txn_stream
 
@@ -201,16 +203,122 @@ cdef int free_extent(Txn* t, u64 place, u64 size, u64 owner) noexcept nogil:
     return pages_free(t, page, head.page_count)
 
 
+cdef int parse_whole(Txn* t, u64 place, Record* r) noexcept nogil:
+    """The record, tested: its sizes would free what is not its own."""
+    cdef int status = record_parse(t.p, place, r)
+    if status == PMKV_OK and not record_body_is_whole(t.p, r):
+        status = corrupted(t.p, PMKV_CHECK_RECORD, place)
+    return status if status == PMKV_OK else txn_fail(t, status)
+
+
+cdef int free_body(Txn* t, const Record* r) noexcept nogil:
+    if r.room > PAGE_SIZE:
+        return free_extent(t, r.place, r.room, r.place)
+    return block_free(t, r.place, r.room)
+
+
 cdef int record_free(Txn* t, u64 place) noexcept nogil:
     """Gives back what the record occupies; called when the transaction allocates no more."""
     cdef Record r
-    cdef int status = record_parse(t.p, place, &r)
-    if status == PMKV_OK and not record_body_is_whole(t.p, &r):
-        status = corrupted(t.p, PMKV_CHECK_RECORD, place)   # its sizes would free what is not its own
-    if status != PMKV_OK:
-        return txn_fail(t, status)
+    if parse_whole(t, place, &r) != PMKV_OK:
+        return t.status
     if r.extent_place and free_extent(t, r.extent_place, r.value_size, place) != PMKV_OK:
         return t.status
+    return free_body(t, &r)
+
+
+cdef int record_free_body(Txn* t, u64 place) noexcept nogil:
+    """The same, but the value's extent has another owner by now."""
+    cdef Record r
+    return free_body(t, &r) if parse_whole(t, place, &r) == PMKV_OK else t.status
+
+
+# ---- moving ------------------------------------------------------------------------------------------
+
+cdef int place_body(Txn* t, const char* body, u64 size, bint below, u64* place) noexcept nogil:
+    """Builds the body, with a word of expiry if there is one, in free space.
+
+    Below the ceiling: NOT_FOUND if there is no room.
+    """
+    cdef uint32_t crc
+    cdef u64 padded = (size + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
+    cdef int status
+    if size > PAGE_SIZE:
+        if below and not pages_fit_below(t, pages_for(size)):
+            return PMKV_NOT_FOUND if t.status == PMKV_OK else t.status
+        if write_extent(t, body, size, False, place, &crc) == PMKV_OK:
+            own_extent(t, place[0], place[0])
+        return t.status
+    if below:
+        status = block_allocate_below(t, record_class(size), size, place)
+    else:
+        status = block_allocate(t, record_class(size), size, place)
+    return txn_data(t, place[0], body, padded) if status == PMKV_OK else status
+
+
+cdef int rewrite(Txn* t, const Record* r, const u64* behind_key, bint below, u64* place) noexcept nogil:
+    """The body once more, in free space; the eight bytes behind the key may be others."""
+    cdef char small[PAGE]
+    cdef char* body = small
+    cdef u64 padded = (r.room + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
+    cdef int status
+    if padded > PAGE_SIZE:
+        body = <char*>malloc(padded)
+        if body == NULL:
+            return txn_fail(t, PMKV_NO_MEMORY)
+    memcpy(body, pmkv_at(&t.p.m, r.place), padded if padded <= PAGE_SIZE else r.room)
+    if behind_key != NULL:
+        memcpy(body + HEADER + r.key_size, behind_key, 8)
+        (<pmkv_record*>body).crc = crc32c(body + 4, r.body_size - 4)
+    status = place_body(t, body, r.room, below, place)
+    if padded > PAGE_SIZE:
+        free(body)
+    return status
+
+
+cdef int copy_extent(Txn* t, const Record* r, u64* place) noexcept nogil:
+    """The value once more, in free pages; damage is not passed on as if it were whole."""
+    cdef uint32_t crc
+    if write_extent(t, r.value, r.value_size, False, place, &crc) == PMKV_OK and crc != r.value_crc:
+        txn_fail(t, corrupted(t.p, PMKV_CHECK_VALUE, r.extent_place))
+    return t.status
+
+
+cdef bint body_must_move(Txn* t, const Record* r) noexcept nogil:
     if r.room > PAGE_SIZE:
-        return free_extent(t, place, r.room, place)
-    return block_free(t, place, r.room)
+        return page_is_high(t.p, place_page(t.p, r.place))
+    return block_must_move(t, r.place)
+
+
+cdef int record_move(Txn* t, const Record* r, u64* place, bint* keeps_extent) noexcept nogil:
+    """Builds the record anew where compaction wants it, byte for byte but for the place of its extent.
+
+    EXISTS if it lies well; NOT_FOUND if there is no room.  Either leaves nothing behind.  `keeps_extent`: the
+    extent stays, and belongs to the new one.  The caller publishes the one and retires the other.
+    """
+    cdef bint high_value = r.extent_place != 0 and page_is_high(t.p, place_page(t.p, r.extent_place))
+    cdef bint value = high_value and pages_fit_below(t, pages_for(r.value_size))
+    cdef bint body = body_must_move(t, r)
+    cdef u64 extent = r.extent_place
+    cdef int status
+    if t.status != PMKV_OK:
+        return t.status
+    if not body and not value:
+        return PMKV_NOT_FOUND if high_value else PMKV_EXISTS
+    if not record_body_is_whole(t.p, r):
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_RECORD, r.place))
+    if value and copy_extent(t, r, &extent) != PMKV_OK:
+        return t.status
+    # With a value that has moved already there is no way back: its body goes where there is room.
+    status = rewrite(t, r, &extent if value else NULL, not value, place)
+    keeps_extent[0] = not value
+    if status == PMKV_OK and extent:
+        own_extent(t, extent, place[0])
+    return status
+
+
+cdef int record_redirect(Txn* t, const Record* r, u64 to, u64* place) noexcept nogil:
+    """Builds the record anew with another place as its value, which has eight bytes."""
+    if not record_body_is_whole(t.p, r):
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_RECORD, r.place))
+    return rewrite(t, r, &to, False, place)

@@ -11,11 +11,13 @@ from libc.string cimport memcmp, memset
 from pmkv._blocks cimport record_class
 from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename
 from pmkv._check cimport check_pool
+from pmkv._compact cimport (
+    COMPACTION_DONE, Compaction, compaction_begin, compaction_committed, compaction_fill,
+)
 from pmkv._core cimport *
 from pmkv._crashes cimport Crashes
 from pmkv._keytree cimport TreeCursor, keytree_edge, keytree_next_leaf, keytree_seek, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
-from pmkv._pool cimport file_size_for
 from pmkv._records cimport Record, record_commit, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
@@ -70,9 +72,15 @@ cdef class Simulator(Crashes):
             self.look_back(moment, then, places)
         return status
 
-    def put(self, bytes key, bytes value, *, bint explored=True):
+    def put(self, bytes key, bytes value, *, u64 expiry=0, bint explored=True):
         txn_begin(&self.txn)
-        self.finish(self.step((key, value)), {**self.model, key: value}, explored, "put")
+        self.finish(self.store(ROOT_DEFAULT_NAMESPACE, key, value, expiry), {**self.model, key: value}, explored, "put")
+
+    cdef int store(self, u64 namespace, bytes key, bytes value, u64 expiry) except -100:
+        cdef Item item
+        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
+        item.may_change, item.expiry = False, expiry
+        return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def delete(self, bytes key, *, bint explored=True):
         after = {other: value for other, value in self.model.items() if other != key}
@@ -110,7 +118,6 @@ cdef class Simulator(Crashes):
 
     cdef int step(self, step) except -100:
         cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
-        cdef Item item
         cdef int status = PMKV_OK
         cdef bytes key, value
         if isinstance(step, list):
@@ -124,9 +131,7 @@ cdef class Simulator(Crashes):
             return status
         if value is None:
             return transaction_delete(&self.txn, namespace, key, len(key))
-        item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
-        item.may_change, item.expiry = False, 0
-        return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
+        return self.store(namespace, key, value, 0)
 
     cdef int undone(self, list steps) except -100:
         cdef u64 mark
@@ -163,6 +168,22 @@ cdef class Simulator(Crashes):
         after = {key: value for key, value in self.model.items() if isinstance(key, tuple)}
         self.finish(transaction_clear(&self.txn, ROOT_DEFAULT_NAMESPACE), after,
                     explored, "clear")
+
+    def compact(self, list meanwhile=[], *, bint explored=True):
+        """Slice by slice, as the store does, with a put of a pair after each."""
+        cdef Compaction c
+        compaction_begin(&c, &self.pins)
+        try:
+            while c.phase != COMPACTION_DONE:
+                txn_begin(&self.txn)
+                self.must(compaction_fill(&self.txn, &c), "compaction")
+                self.must(space_commit(&self.txn, &self.pins), "compaction")
+                self.must(compaction_committed(&self.live, &c), "compaction")
+                self.explore(self.model, self.model, explored)
+                if meanwhile:
+                    self.put(*meanwhile.pop(), explored=explored)
+        finally:
+            self.live.ceiling = NULL
 
     def checkpoint(self, *, bint explored=True):
         self.must(redo_checkpoint(&self.live), "checkpoint")
@@ -327,7 +348,7 @@ cdef class Simulator(Crashes):
         cdef bint exact
         cdef int status = self.read_superblock()
         if status == PMKV_OK:
-            status = recovery_run(&self.scratch, file_size_for(&self.scratch, self.capacity_pages), &replayed)
+            status = recovery_run(&self.scratch, self.file_size(), &replayed)
         if status != PMKV_OK or site == "CHECK_SUPERBLOCK" or site == "CHECK_INDIRECT":
             return status
         if site == "CHECK_DESCRIPTOR":

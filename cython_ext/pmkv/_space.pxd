@@ -21,6 +21,8 @@ cdef struct Pins:
 cdef int pins_add(Pins* pins, u64 place) noexcept nogil
 cdef void pins_drop(Pins* pins, u64 place) noexcept nogil
 cdef void pins_free(Pins* pins) noexcept nogil
+cdef bint pins_hold(const Pins* pins, u64 place) noexcept nogil
+cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil
 cdef int space_retire(Txn* t, const Record* r, bint by_hash) noexcept nogil
 cdef int space_collect(Txn* t, Pins* pins, u64 most) noexcept nogil
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil

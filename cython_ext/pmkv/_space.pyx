@@ -22,7 +22,7 @@ from pmkv._core cimport *
 from pmkv._mapping cimport mapping_free_page
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free, pages_spare
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place
-from pmkv._records cimport Record, record_commit, record_free, record_parse
+from pmkv._records cimport Record, record_commit, record_free, record_free_body, record_parse
 from pmkv._redo cimport redo_commit, redo_indirect_size
 from pmkv._versions cimport (
     is_garbage_due, moments_free, moments_newest, moments_save_counts, version_keep, versions_collect,
@@ -40,6 +40,8 @@ cdef u64 MAPPING_PAGE = <u64>1 << 63   # in the list of freed: a reference; else
 cdef u64 LIMBO_PAGE = <u64>1 << 62     # or the index of a limbo page
 cdef u64 RETIRED = <u64>1 << 61        # with a record's place: it was in a mapping until now,
 cdef u64 BY_HASH = <u64>1 << 60        # of a namespace without order
+cdef u64 MOVED = <u64>1 << 59          # the record has left it for another place,
+cdef u64 BODY_ONLY = <u64>1 << 58      # and taken its extent along
 cdef u64 PLACE = ((<u64>1 << 44) - 1)
 
 
@@ -55,6 +57,10 @@ cdef Pin* find_pin(const Pins* pins, u64 place) noexcept nogil:
     while pins.pin[at].place != 0 and pins.pin[at].place != place:
         at = (at + 1) & pins.mask
     return &pins.pin[at]
+
+
+cdef bint pins_hold(const Pins* pins, u64 place) noexcept nogil:
+    return pins.used != 0 and find_pin(pins, place).place != 0
 
 
 cdef int pins_enlarge(Pins* pins) noexcept nogil:
@@ -197,11 +203,16 @@ cdef int space_retire(Txn* t, const Record* r, bint by_hash) noexcept nogil:
                     r.place | RETIRED | (BY_HASH if by_hash else 0))
 
 
+cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil:
+    """The record, which nothing pins, lies elsewhere from the commit on: this place is free then."""
+    return txn_push(t, &t.freed, &t.freed_count, &t.freed_capacity, place | MOVED | (BODY_ONLY if keeps_extent else 0))
+
+
 cdef bint is_kept(Txn* t, Pins* pins, u64 what) noexcept nogil:
     """What some reader sees goes to versions, or to limbo: then it is not freed."""
     cdef Record r
     cdef Pin* pin
-    if what & (MAPPING_PAGE | LIMBO_PAGE):
+    if what & (MAPPING_PAGE | LIMBO_PAGE | MOVED):
         return False
     if what & RETIRED and pins.moments.open_count:
         if record_parse(t.p, what & PLACE, &r) != PMKV_OK:
@@ -252,6 +263,8 @@ cdef int free_all(Txn* t) noexcept nogil:
             mapping_free_page(t, what)
         elif what & LIMBO_PAGE:
             free_limbo_page(t, what ^ LIMBO_PAGE)
+        elif what & BODY_ONLY:
+            record_free_body(t, what & PLACE)
         else:
             record_free(t, what & PLACE)
         if t.status != PMKV_OK:

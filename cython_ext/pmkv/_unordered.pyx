@@ -7,7 +7,7 @@ versions in that range.  Where the records of a portion are is noted down at onc
 the scan's moment sees is not freed while the scan is under way.
 Threads: see _engine.pyx.
 """
-from cython cimport final
+from cython cimport final, no_gc_clear
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from pmkv._core cimport *
@@ -25,6 +25,7 @@ cdef enum:
 
 
 @final
+@no_gc_clear                      # its end needs the engine
 cdef class Unordered:
     """An iterator over the keys, values or items."""
     cdef Reader table
@@ -36,12 +37,24 @@ cdef class Unordered:
     cdef u64 first                # of the hashes that are still to come
     cdef bint ended               # there are none
     cdef bint over                # it has said so
+    cdef bint counted             # among the engine's walks
     cdef u64* places              # of the portion's records
     cdef size_t count, capacity
     cdef size_t given
 
     def __dealloc__(self):
+        self.leave()
         free(self.places)
+
+    cdef void enter(self) noexcept:
+        """From here to leave() compaction moves no records of namespaces without order."""
+        self.table.e.walks += 1
+        self.counted = True
+
+    cdef void leave(self) noexcept:
+        if self.counted:
+            self.table.e.walks -= 1
+        self.counted = False
 
     def __iter__(self):
         return self
@@ -141,6 +154,7 @@ cdef class Unordered:
                 return self.table.shown(self.shows, &r)
         self.over = True
         self.moment = None
+        self.leave()
         raise StopIteration
 
 
@@ -150,4 +164,5 @@ cdef object unordered(Reader table, Shows shows, u64 most):
     u.moment = table.reading_at()
     u.entries = table.entry_word()
     u.now = table.now() if u.moment is None else u.moment.time
+    u.enter()
     return u

@@ -1,0 +1,3 @@
+from pmkv._table import Table
+
+def compact(source: Table) -> int: ...
