@@ -137,7 +137,8 @@ class Store(_store.Core, _WithNamespaces):
             return self._open_other(path, "n", keys=keys, ordered=ordered)
 
         with self.snapshot() as moment:
-            copy_into(moment, os.path.abspath(os.fsdecode(path)), open_target, lambda _: None)
+            target = os.path.abspath(os.fsdecode(path))
+            copy_into(moment, target, open_target, Store.compact if compact else Store.sync)
 
     def drop(self, name: str) -> None:
         """Deletes a namespace with all of its keys, and gives the space back in bounded steps.
