@@ -247,6 +247,39 @@ def test_a_pool_that_is_full_makes_room_of_what_has_expired(pool_path: Path) -> 
         assert db.check() == []
 
 
+def filled_up(db: pmkv.Store, count: int, ttl: float) -> None:
+    """Keys that expire, and no room beside them."""
+    for value in (b"", b"x" * 10_000):  # so that these lie side by side
+        for i in range(count):
+            db.put(b"%05d" % i, value, ttl=ttl)
+    with pytest.raises(pmkv.PoolFullError):
+        for i in range(1000):
+            db[b"more%d" % i] = b"x" * 100_000
+
+
+def test_a_put_that_made_room_first_expires_when_it_should(pool_path: Path) -> None:
+    """What made room looked for the next key to expire, and the put's was not there yet."""
+    with pmkv.open(pool_path, max_size=24 << 20) as db:
+        filled_up(db, 1500, 1.0)
+        time.sleep(1.1)
+        db.put(b"k", b"y" * 14_000_000, ttl=SOON)
+        wait()
+        snapshot = db.snapshot()
+        assert b"k" not in snapshot and len(snapshot) == len(list(snapshot))
+        snapshot.close()
+        assert db.replace(b"k", b"1") is None
+        assert db.delete(b"k") and not db.delete(b"k")
+        assert db.check() == []
+
+
+def test_all_that_has_expired_makes_room_if_it_must(pool_path: Path) -> None:
+    with pmkv.open(pool_path, max_size=64 << 20) as db:
+        filled_up(db, 4000, 2.0)
+        time.sleep(2.1)
+        db[b"k"] = b"y" * 40_000_000
+        assert db.check() == []
+
+
 # -- and after a restart ---------------------------------------------------------------------------
 
 
