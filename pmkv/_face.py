@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from typing import Any, Self
@@ -166,8 +167,11 @@ class Face(Table, MutableMapping[Any, bytes]):
         """`n` different keys at random, or all if there are fewer, without walking."""
         if n < 0:
             raise ValueError(f"sample({n}): how many keys must not be negative")
-        entries = len(self)
-        return [self.key_at(index) for index in random.sample(range(entries), min(n, entries))]
+        while True:
+            entries = len(self)
+            indexes = random.sample(range(entries), min(n, entries))
+            with contextlib.suppress(IndexError):  # expired or deleted meanwhile
+                return [self.key_at(index) for index in indexes]
 
     def setdefault(self, key: Key, default: Value = b"") -> bytes:
         """The value of the key, stored first if it was missing."""

@@ -355,9 +355,9 @@ cdef class Reader:
         self.need_table()
         if self.t != NULL:
             self.need_transaction()
-        word = self.entry_word()
         if (self.as_of or anything_expires(self.pool, self.t)) and self.e.running:
             self.e.wait_for_writer()
+        word = self.entry_word()  # of the same commit as what has expired
         if self.is_past() and moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
             word = pmkv_seal(word)
         if not pmkv_is_sealed(word):

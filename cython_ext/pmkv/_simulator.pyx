@@ -115,7 +115,7 @@ cdef class Simulator(Crashes):
 
         A namespace that is not there is made; without order if its name begins with "u".  The steps of a
         list are undone again at its end.  (value, expiry) as a value is put with that time; a number as a
-        value is the time to which an expiry is changed.  A number as a step sweeps at most so many keys.
+        value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps at most so many keys.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
@@ -163,7 +163,7 @@ cdef class Simulator(Crashes):
         if value is None:
             return transaction_delete(&self.txn, namespace, key, len(key))
         if isinstance(value, int):
-            return transaction_touch(&self.txn, namespace, key, len(key), value)
+            return transaction_touch(&self.txn, namespace, key, len(key), value, <u64>value % 2)
         value, expiry = value if isinstance(value, tuple) else (value, 0)
         return self.store(namespace, key, value, expiry)
 

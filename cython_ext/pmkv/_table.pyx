@@ -354,9 +354,11 @@ cdef class Table(Reader):
         read_bytes(key, &k, True)
         try:
             self.begin(False)
+            if expiry:            # others may have been let in first; no moment is to see it expire in the past
+                expiry = max(expiry, clock_now() + 1)
             self.e.expires(expiry)
             with nogil:
-                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry)
+                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry, self.t == NULL)
             status = self.settle(status)
             self.end(status)
         finally:
