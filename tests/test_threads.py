@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -383,3 +386,29 @@ def test_a_buffer_that_changes_while_it_is_stored_leaves_a_value_that_can_be_rea
     finally:
         done.set()
         scribbler.join()
+
+
+def begin_and_abort(db: pmkv.Store) -> None:
+    with contextlib.suppress(pmkv.ClosedError):
+        db.begin(write=True).abort()
+
+
+def begin_while_closing(path: Path, trials: int) -> None:
+    """Each time keys have expired, so that begin() gives the GIL up with the lock in its hands."""
+    for trial in range(trials):
+        db = pmkv.open(path, "n")
+        with db.begin(write=True) as txn:
+            for i in range(1000):
+                txn.put(b"%d" % i, b"", ttl=0.02)
+        time.sleep(0.022)
+        thread = threading.Thread(target=begin_and_abort, args=(db,))
+        thread.start()
+        time.sleep(trial % 10 * 2e-5)
+        db.close()
+        thread.join()
+
+
+def test_a_transaction_that_begins_while_the_store_is_closed_holds_nothing_up(
+    pool_path: Path, in_child: Callable[..., Any], effort: int
+) -> None:
+    in_child(begin_while_closing, pool_path, 100 * effort)

@@ -292,6 +292,9 @@ cdef class Engine:
         self.start_running()
         self.sweep(SWEEP)
         self.stop_running()
+        if not self.usable:           # close() was called meanwhile, and waits for the lock
+            self.give_lock()
+            self.need_open()
         txn_begin(&self.txn)
         self.transaction = token
         return 0

@@ -27,8 +27,8 @@ cdef class Session(Table):
     def __cinit__(self, Table table not None, *args, **kwargs):
         self.token = object()
         self.store = table
-        table.e.open_transaction(self.token)
         self.attach(table.e, table.namespace, table.verify, &table.e.txn, self.token)
+        table.e.open_transaction(self.token)   # last: nothing fails behind it and leaves the lock taken
 
     def __dealloc__(self):
         if self.is_open():
