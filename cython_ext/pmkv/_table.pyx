@@ -347,7 +347,10 @@ cdef class Table(Reader):
         return self.incr(key, -index(delta), default)
 
     def touch(self, key, ttl):
-        """The key is gone after so many seconds, or a timedelta, from now; None: never.  Whether it is there."""
+        """The key is gone after so many seconds, or a timedelta, from now; None: never.  Whether it is there.
+
+        The value stays where it is; in a transaction it is copied.
+        """
         cdef Bytes k
         cdef int status
         cdef u64 expiry = expiry_after(ttl)
