@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +42,9 @@ def let_expire(space: Any, key: bytes) -> None:
     time.sleep(2 * SHORT)
 
 
-def change(chance: random.Random, model: Model) -> Callable[[Any], None]:
+def change(chance: random.Random, model: Model, names: list[str]) -> Callable[[Any], None]:
     """One change of one key, done to the model; how to do it to a store or a transaction."""
-    name, key = chance.choice(NAMES), chance.choice(KEYS)
+    name, key = chance.choice(names), chance.choice(KEYS)
     value = bytes([chance.randrange(256)]) * chance.choice(SIZES)
     what = chance.choice(("put", "put", "mortal", "mortal", "touch", "delete", "soon"))
     there = (name, key) in model
@@ -60,13 +63,13 @@ def change(chance: random.Random, model: Model) -> Callable[[Any], None]:
     return lambda source: let_expire(space_of(source, name), key)
 
 
-def transaction(chance: random.Random, model: Model) -> Operation:
+def transaction(chance: random.Random, model: Model, names: list[str]) -> Operation:
     """Many changes in one commit, of which savepoints undo some."""
     parts: list[tuple[bool, list[Callable[[Any], None]]]] = []
     for _ in range(chance.randrange(1, 6)):
         undone = chance.random() < 0.4
         target = dict(model) if undone else model
-        parts.append((undone, [change(chance, target) for _ in range(chance.randrange(12))]))
+        parts.append((undone, [change(chance, target, names) for _ in range(chance.randrange(12))]))
 
     def act(db: pmkv.Store) -> None:
         with db.begin(write=True) as txn:
@@ -93,9 +96,9 @@ def operation(chance: random.Random, model: Model, held: list[pmkv.Snapshot]) ->
     """The next step of a program, done to the model."""
     what = chance.random()
     if what < 0.45:
-        return change(chance, model)
+        return change(chance, model, NAMES)
     if what < 0.7:
-        return transaction(chance, model)
+        return transaction(chance, model, NAMES)
     if what < 0.78:
         return lambda db: held.append(db.snapshot())
     if what < 0.84:
@@ -200,3 +203,83 @@ def test_a_program_that_is_killed_leaves_what_it_acknowledged(
             assert contents(db) in (before, after)
             assert db.check() == []
         assert_is_as_documented(place.path, [before, after])
+
+
+# -- the same by threads, each with a namespace of its own -----------------------------------------
+
+
+def program_of_one(seed: int, name: str) -> Iterator[tuple[Model, Operation, Model]]:
+    chance, model = random.Random(seed), Model()
+    while True:
+        before = dict(model)
+        make = transaction if chance.random() < 0.4 else change
+        act: Operation = make(chance, model, [name])
+        yield before, act, dict(model)
+
+
+def write_one(db: pmkv.Store, seed: int, name: str, out: int) -> None:
+    for _, act, _ in program_of_one(seed, name):
+        act(db)
+        os.write(out, b"%c" % NAMES.index(name))
+
+
+def look_around(db: pmkv.Store) -> None:
+    """A moment shows the same at its end as at its beginning."""
+    while True:
+        with db.snapshot() as snapshot:
+            spaces = [space_of(snapshot, name) for name in ["", *snapshot.namespaces()]]
+            first = [dict(space) for space in spaces]
+            time.sleep(0.002)
+            if [dict(space) for space in spaces] != first:
+                os._exit(2)
+            if [len(space) for space in spaces] != [len(pairs) for pairs in first]:
+                os._exit(3)
+
+
+def tidy_up(db: pmkv.Store) -> None:
+    while True:
+        db.compact()
+        db.expire()
+        db.sync()
+
+
+def write_side_by_side(place: Place, seed: int, out: int) -> None:
+    """Ends when it is killed, or with the first thread that fails."""
+    with place.open("n") as db, ThreadPoolExecutor(8) as threads:
+        jobs = [threads.submit(write_one, db, seed, name, out) for name in NAMES]
+        jobs += [threads.submit(look_around, db), threads.submit(tidy_up, db)]
+        for job in as_completed(jobs):
+            traceback.print_exception(job.exception())
+            os._exit(4)
+
+
+@pytest.mark.parametrize("persistence", ["process", "cacheline"])
+def test_threads_that_are_killed_leave_what_each_acknowledged(
+    persistence: str, pool_path: Path, effort: int
+) -> None:
+    place = Place(pool_path, persistence)
+    chance = random.Random(persistence)
+    for seed in range(10 * effort):
+        pid, pipe = start_child(write_side_by_side, place, seed)
+        done = b""
+        enough = chance.choice((1, 100, 500, 1500))
+        while len(done) < enough and (got := os.read(pipe, 4096)):
+            done += got
+        os.kill(pid, signal.SIGKILL)
+        while got := os.read(pipe, 4096):
+            done += got
+        os.close(pipe)
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status), "the child ended by itself: see its traceback above"
+        time.sleep(2 * SHORT)
+        with place.open("w") as db:
+            assert db.check() == []
+            found = contents(db)
+        for index, name in enumerate(NAMES):
+            steps = program_of_one(seed, name)
+            after: Model = {}
+            for _ in range(done.count(index)):
+                _, _, after = next(steps)
+            mine = {at: value for at, value in found.items() if at[0] == name}
+            assert mine in (after, next(steps)[2]), f"seed {seed}, {name!r}"
+        Reader(place.path.read_bytes()).everything()
