@@ -115,7 +115,8 @@ cdef class Simulator(Crashes):
 
         A namespace that is not there is made; without order if its name begins with "u".  The steps of a
         list are undone again at its end.  (value, expiry) as a value is put with that time; a number as a
-        value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps at most so many keys.
+        value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps
+        at most so many keys.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
