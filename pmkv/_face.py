@@ -65,7 +65,7 @@ class Keys(_Range, KeysView[Any]):
         return self._has(key)
 
 
-class Values(_Range, ValuesView[bytes]):
+class Values(_Range, ValuesView[Any]):
     """Values, as dict.values(), of all keys or a range."""
 
     _shows = _scan.SHOW["values"]
@@ -74,7 +74,7 @@ class Values(_Range, ValuesView[bytes]):
         return any(found == value for found in self)
 
 
-class Items(_Range, ItemsView[Any, bytes]):
+class Items(_Range, ItemsView[Any, Any]):
     """Pairs, as dict.items(), of all keys or a range."""
 
     _shows = _scan.SHOW["items"]
@@ -99,7 +99,7 @@ def _bounds(
     return bounds
 
 
-class Face(Table, MutableMapping[Any, bytes]):
+class Face(Table, MutableMapping[Any, Any]):
     """The methods that need nothing but the table itself."""
 
     def keys(
@@ -169,11 +169,12 @@ class Face(Table, MutableMapping[Any, bytes]):
         entries = len(self)
         return [self.key_at(index) for index in random.sample(range(entries), min(n, entries))]
 
-    def setdefault(self, key: Key, default: Value = b"") -> bytes:
+    def setdefault(self, key: Key, default: Any = b"") -> Any:
         """The value of the key, stored first if it was missing."""
+        missing = object()
         while True:
-            found = self.get(key)
-            if found is not None:
+            found: Any = self.get(key, missing)
+            if found is not missing:
                 return found
             self.add(key, default)
 

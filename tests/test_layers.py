@@ -46,6 +46,7 @@ MODULES = [
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
+    ["_objects"],
     ["_arguments", "_engine", "_reading"],
     ["_table", "_unordered"],
     ["_scan", "_session", "_snapshot", "_store", "_compaction"],
