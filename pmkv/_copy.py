@@ -66,7 +66,7 @@ def _name(partial: str, path: str) -> None:
 
 
 def copy_into(
-    source: Any, path: str, open_target: Callable[[str], Any], finish: Callable[[Any], None]
+    source: Any, path: str, open_target: Callable[[str], Any], finish: Callable[[Any], object]
 ) -> None:
     """Fills a new pool at `path`; it has that name only when it is complete."""
     partial = f"{path}.partial"

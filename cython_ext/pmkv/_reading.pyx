@@ -108,7 +108,7 @@ cdef class Reader:
         with nogil:
             pass
         PyErr_CheckSignals()
-        return self.need_reader()
+        return self.need_table()
 
     @final
     cdef Moment reading_at(self):
@@ -154,22 +154,21 @@ cdef class Reader:
 
     @final
     cdef int need_reader(self) except -1:
-        """The table may be read, and nobody is changing pages without the GIL."""
-        self.need_table()
-        if self.t != NULL:
-            self.need_transaction()
+        """The table may be read, and nobody is changing pages without the GIL.
+
+        It waits first: meanwhile others may close, drop or end what is asked for then.
+        """
         if self.e.running:
             self.e.wait_for_writer()
+        self.need_table()
+        if self.t != NULL and self.e.transaction is not self.owner:
+            raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
         return 0
 
     @final
     cdef int need_transaction(self) except -1:
-        self.need_table()
-        if self.e.transaction is not self.owner:
-            raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
-        if self.e.running:
-            self.e.wait_for_writer()
-        return 0
+        """need_reader() of a table that belongs to a transaction."""
+        return self.need_reader()
 
     @final
     cdef int need_whole_body(self, const Record* r) except -1:
@@ -370,11 +369,9 @@ cdef class Reader:
         """How many keys there are."""
         cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word, expired = 0
         self.need_table()
-        if self.t != NULL:
-            self.need_transaction()
+        if not self.plain or anything_expires(self.pool, NULL):
+            self.need_reader()
         word = self.entry_word()
-        if (self.as_of or anything_expires(self.pool, self.t)) and self.e.running:
-            self.e.wait_for_writer()
         if self.is_past() and moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
             word = pmkv_seal(word)
         if not pmkv_is_sealed(word):
