@@ -1,7 +1,7 @@
 """Values that are objects: what makes bytes of them, and objects of bytes.
 
-The pool says of each namespace which serializer its values are made with. msgpack takes, besides its
-own types: datetime, date, time, timedelta, tuple, set, frozenset, integers of any size, complex
+The pool says of each namespace which serializer its values are made with. msgpack takes, besides
+its own types: datetime, date, time, timedelta, tuple, set, frozenset, integers of any size, complex
 numbers, Decimal, UUID, and NumPy arrays and scalars where NumPy is installed.
 """
 
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from pmkv._errors import Error, ValueTypeError
 
@@ -73,9 +73,12 @@ def _extension(value: Any) -> Any:
     if _is_array(value):
         number = _ARRAY if value.ndim else _SCALAR
         return msgpack.ExtType(number, _pack(_array_fields(value)))
-    for plain in (bool, int, float, str, bytes, dict, list, tuple, set, frozenset):
+    plain: Any
+    for plain in (int, float, str, bytes, dict, list, tuple, set, frozenset):
         if isinstance(value, plain):  # a subclass: it comes back as what it is derived from
-            return plain(value)
+            made = plain(value)
+            fits = plain is not int or -(1 << 63) <= made < 1 << 64
+            return made if fits and plain not in (tuple, set, frozenset) else _extension(made)
     raise ValueTypeError(
         f"values='msgpack' cannot store {kind.__module__}.{kind.__qualname__}: {value!r:.60}"
     )
@@ -104,7 +107,7 @@ def _array(fields: list[Any]) -> Any:
     try:
         import numpy
     except ImportError:
-        raise Error("this value is a NumPy array, and NumPy is not installed") from None
+        raise Error("it is a NumPy array, and NumPy is not installed") from None
     dtype, shape, order, data = fields
     if isinstance(dtype, list):
         dtype = [tuple(tuple(x) if isinstance(x, list) else x for x in field) for field in dtype]
@@ -131,9 +134,7 @@ _FROM_PARTS: Final[dict[int, Callable[[Any], Any]]] = {
 
 def _object(number: int, data: bytes) -> Any:
     if number not in _FROM_PARTS:
-        raise Error(
-            f"this value has a part of a type that this pmkv does not know (number {number})"
-        )
+        raise Error(f"a part of it is of a type that this pmkv does not know (number {number})")
     return _FROM_PARTS[number](_unpack(data))
 
 
@@ -153,7 +154,7 @@ def _unpack(data: bytes) -> Any:
     return msgpack.unpackb(data, ext_hook=_object, raw=False, strict_map_key=False)
 
 
-# ---- which ------------------------------------------------------------------------------------------
+# ---- which --------------------------------------------------------------------------------------
 
 _PLAIN: Final = Serializer(BYTES, "bytes", None, None)
 _MSGPACK: Final = Serializer(MSGPACK, "msgpack", _pack, _unpack)
@@ -187,7 +188,7 @@ def name_of(stored: int) -> str:
 
 
 def agreed(stored: int, asked: Any, where: str) -> Serializer:
-    """The serializer of a namespace whose options are `stored`, of which `asked` was (None: nothing).
+    """The serializer of a namespace with the options `stored`, where `asked` was for (or None).
 
     Pickle runs code of whoever wrote the pool: only who asks for it by name gets it.
     """

@@ -308,9 +308,9 @@ def open(
     flag: "r" read only, "w" read and write, "c" the same and made if missing, "n" made anew.
     mode: permissions of a new file, less the umask.
     keys: what iteration returns keys as; kept in the pool, "bytes" for a new one.
-    values: "bytes"; "msgpack": objects, with dates, tuples, sets, NumPy arrays; "pickle", which runs
-        what is in the pool, and so must be asked for each time; or an object with dumps and loads,
-        which must be given each time. Kept in the pool, "bytes" for a new one.
+    values: "bytes"; "msgpack": objects, with dates, tuples, sets, NumPy arrays; "pickle", which
+        runs what is in the pool, and so must be asked for each time; or an object with dumps and
+        loads, which must be given each time. Kept in the pool, "bytes" for a new one.
     ordered: whether ordered keys are wanted; kept in the pool, True for a new one.
         Without them there are no ranges, prefixes, or cursors, and less is stored.
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
@@ -365,7 +365,7 @@ def open(
             store._close()
             store._detach()  # whoever keeps the exception keeps the store, but not this descriptor
             raise
-    given = {"max_size": limit, "persistence": persistence, "verify": verify}
+    given: dict[str, Any] = {"max_size": limit, "persistence": persistence, "verify": verify}
     if values is not _UNSET:
         given["values"] = values
     store._adopt(fd, flag, medium, given, serializer, open)

@@ -182,6 +182,9 @@ cdef class Table(Reader):
         return self.store(key, self.packed(value), PUT_ALWAYS if overwrite else PUT_NEW,
                           0 if ttl is None else expiry_after(ttl)) == PMKV_OK
 
+    def _expiry_after(self, ttl):
+        return expiry_after(ttl)
+
     def _put_until(self, key, value, u64 expiry):
         """Stores the pair, of bytes; the key expires then, in microseconds since 1970; 0: never."""
         self.store(key, value, PUT_ALWAYS, expiry)
