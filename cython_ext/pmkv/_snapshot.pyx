@@ -2,7 +2,6 @@
 
 May know: the engine and tables.
 """
-from pmkv._engine cimport Moment
 from pmkv._reading cimport Reader
 from pmkv._table cimport Table
 
