@@ -30,7 +30,7 @@ from pmkv._versions cimport (
 )
 from pmkv._writeset cimport Txn
 
-from pmkv._errors import ClosedError, NotFoundError
+from pmkv._errors import ClosedError, CodecError, NotFoundError
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
@@ -184,7 +184,24 @@ cdef class Reader:
 
     @final
     cdef inline object value_of(self, const Record* r):
-        """The value as bytes: one copy, its checksum tested."""
+        """The value, its checksum tested; as bytes, or the object that was made bytes."""
+        if self.loads is None:
+            return self.bytes_of(r)
+        key = r.key[:r.key_size]
+        return self.loaded(key, self.bytes_of(r))
+
+    @final
+    cdef object loaded(self, object key, object data):
+        """The object.  Python code runs: not in a step that holds `turn`."""
+        try:
+            return self.loads(data)
+        except Exception as error:
+            raise CodecError(f"{self.e.path}: the value of key {key!r:.60} cannot be made an object: "
+                             f"{type(error).__name__}: {error}") from error
+
+    @final
+    cdef inline object bytes_of(self, const Record* r):
+        """The value as bytes: one copy."""
         if self.verify and not record_body_is_whole(self.pool, r):
             self.e.damaged(PMKV_CHECK_RECORD, r.place)
         if r.extent_place == 0:
@@ -383,6 +400,14 @@ cdef class Reader:
     def __len__(self):
         return self.entries()
 
+    def _values_option(self):
+        """What the namespace's options say of its values."""
+        return self.e.root(self.namespace + NAMESPACE_OPTIONS) & ~(PMKV_OPTION_KEYS_STR | PMKV_OPTION_UNORDERED)
+
+    def _speak(self, dumps, loads):
+        """From here on values are made bytes, and bytes values, by these; None: they are bytes."""
+        self.dumps, self.loads = dumps, loads
+
     def _keys_are_str(self):
         return bool(self.keys_are_str)
 
@@ -425,7 +450,7 @@ cdef class Reader:
         elif self.verify:
             self.need_whole_body(&r)
         if self.t != NULL and record_commit(&r) == self.t.commit:
-            return memoryview(self.value_of(&r))      # an abort takes its record back: no pin would hold it
+            return memoryview(self.bytes_of(&r))      # an abort takes its record back: no pin would hold it
         if pins_add(&self.e.pins, r.place) != PMKV_OK:
             raise MemoryError
         view.e = self.e
@@ -447,7 +472,7 @@ cdef class Reader:
         for first in range(0, n, TURN):
             if first:
                 self.let_others_run()
-            if not self.plain:
+            if not self.plain or self.loads is not None:
                 for i in range(first, min(first + TURN, n)):
                     found[i] = self.get(wanted[i], default)
             else:

@@ -29,6 +29,7 @@ cdef class Session(Table):
         self.store = table
         table.e.open_transaction(self.token)
         self.attach(table.e, table.namespace, table.verify, &table.e.txn, self.token)
+        self.dumps, self.loads = table.dumps, table.loads
 
     def __dealloc__(self):
         if self.is_open():
