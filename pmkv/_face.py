@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
@@ -170,8 +171,11 @@ class Face(Table, MutableMapping[Any, Any]):
         """`n` different keys at random, or all if there are fewer, without walking."""
         if n < 0:
             raise ValueError(f"sample({n}): how many keys must not be negative")
-        entries = len(self)
-        return [self.key_at(index) for index in random.sample(range(entries), min(n, entries))]
+        while True:
+            entries = len(self)
+            indexes = random.sample(range(entries), min(n, entries))
+            with contextlib.suppress(IndexError):  # expired or deleted meanwhile
+                return [self.key_at(index) for index in indexes]
 
     def put_array(
         self, key: Key, array: Any, *, ttl: float | datetime.timedelta | None = None

@@ -6,6 +6,7 @@ fence, judges each state that the crash may leave, and raises SimulationFailure 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -189,6 +190,92 @@ def compacting(sim: Simulator, rng: random.Random, rounds: int) -> None:
         sim.put(rng.choice(names), rng.randbytes(5000))
 
 
+def expiring(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """A clock that goes on: keys put to expire, touched, swept, overwritten, some of it undone; and
+    readers, each of whom goes by the time when it came."""
+    keys, numbers = [b"k%d" % i for i in range(9)] + [b"l" * 4100], itertools.count()
+    sim.time = 1_000_000
+
+    def time() -> int:
+        """Soon, and no two the same: which one a sweep takes first is known."""
+        return sim.time + rng.randrange(1, 30) * 100_000 + next(numbers)
+
+    def step() -> Any:
+        value = rng.randbytes(rng.choice(SIZES))
+        what = rng.choice((value, (value, time()), (value, time()), time(), time(), 0, None))
+        return (*rng.choice(((), (b"a",), (b"b",), (b"u",))), rng.choice(keys), what)
+
+    def steps(depth: int) -> list[Any]:
+        made = [step() for _ in range(rng.choice((1, 3, 9)))]
+        if rng.random() < 0.3:
+            made.insert(rng.randrange(len(made) + 1), rng.choice((1, 4, 100)))
+        if depth < 3 and rng.random() < 0.4:
+            made.insert(rng.randrange(len(made) + 1), steps(depth + 1))
+        return made
+
+    for _ in range(rounds):
+        chance = rng.random()
+        sim.time += rng.randrange(2) * 200_000
+        if chance < 0.45:
+            sim.transaction(steps(1))
+        elif chance < 0.6:
+            sim.transaction([rng.choice((1, 3, 100))])
+        elif chance < 0.7:
+            sim.delete(rng.choice(keys))
+        elif chance < 0.8 and len(sim.moments) < 3:
+            sim.snapshot()
+        elif chance < 0.9:
+            sim.end_snapshot(rng.randrange(3))
+        elif chance < 0.93:
+            sim.drop(rng.choice((b"a", b"b", b"u")))
+        elif chance < 0.95:
+            sim.clear()
+        elif chance < 0.97:
+            sim.collect()
+        else:
+            sim.pin(rng.choice(keys))
+            sim.checkpoint()
+            sim.unpin()
+    sim.time = FAR_OFF
+    sim.transaction([1000])
+    assert not any(hasattr(value, "expiry") for value in sim.model.values())
+
+
+def compacting_under_readers(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Compaction of what expires, while readers see what was overwritten, swept, dropped since."""
+    names = [b"k%02d" % i for i in range(50)] + [b"p" * 150 + b"%d" % i for i in range(8)]
+    names += [b"l" * 4200 + b"%d" % i for i in range(2)]
+    spaces: list[tuple[bytes, ...]] = [(), (b"a",), (b"u",)]
+    for i in range(rounds // 30 + 1):
+        sim.time = 1000 * (i + 1)
+        steps: list[Any] = []
+        for j, (space, name) in enumerate(itertools.product(spaces, names)):
+            value = rng.randbytes(rng.choice(SIZES))
+            expiry = rng.choice((0, FAR_OFF + j, sim.time + 1 + j))
+            steps.append((*space, name, (value, expiry)))
+        sim.transaction(steps, explored=False)
+        for _ in range(2):
+            sim.snapshot()
+            some = rng.sample(steps, 50)
+            sim.transaction([(*step[:-1], None) for step in some], explored=False)
+            sim.put(rng.choice(names), rng.randbytes(rng.choice(SIZES)), explored=False)
+            sim.transaction([(*step[:-1], FAR_OFF + 1000 + i) for step in some], explored=False)
+        sim.drop(rng.choice((b"a", b"u")), explored=False)
+        sim.time += 500
+        sim.transaction([1000], explored=False)
+        sim.pin(rng.choice([key for key in sim.model if isinstance(key, bytes)]))
+        before = sim.file_pages
+        sim.compact([(rng.choice(names), rng.randbytes(rng.choice(SIZES))) for _ in range(4)])
+        sim.end_snapshot(rng.randrange(2))
+        sim.compact([(rng.choice(names), rng.randbytes(rng.choice(SIZES))) for _ in range(2)])
+        sim.end_snapshot(0)
+        sim.collect()
+        sim.unpin()
+        assert sim.versions() == 0
+        sim.compact()
+        assert sim.file_pages < before
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -200,6 +287,8 @@ WORKLOADS: dict[str, Workload] = {
     "savepoints": savepoints,
     "snapshots": snapshots,
     "compacting": compacting,
+    "expiring": expiring,
+    "compacting_under_readers": compacting_under_readers,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from simulation import RINGS, WORKLOADS, run
 
+from pmkv._oracle import until
 from pmkv._simulator import SimulationFailure, Simulator
 
 STATES_WANTED = 1_000_000
@@ -18,7 +19,7 @@ STATES_WANTED = 1_000_000
 # How many rounds of a workload; a state of "splitting" costs a hundred times one of "mixed".
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
 ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16, "snapshots": 80}
-ROUNDS |= {"compacting": 60}
+ROUNDS |= {"compacting": 60, "expiring": 50, "compacting_under_readers": 20}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
     "ordered": {"samples": 8, "exhaust": 64},
@@ -26,6 +27,8 @@ DETAIL: dict[str, dict[str, int]] = {
     "savepoints": {"samples": 4, "exhaust": 16, "deeper": 32, "capacity_pages": 1024},
     "snapshots": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
     "compacting": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
+    "expiring": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "compacting_under_readers": {"samples": 4, "exhaust": 32, "capacity_pages": 2048},
 }
 
 judged = 0
@@ -62,6 +65,15 @@ def test_a_million_distinct_states_were_judged(effort: int) -> None:
         pytest.skip("counts what the tests above judged in the same run")
     print(f"\n{judged:,} distinct crash states judged, none wrong")
     assert judged >= STATES_WANTED * effort
+
+
+def test_another_time_than_that_of_the_model_is_noticed() -> None:
+    sim = Simulator(deeper=0)
+    sim.put(b"a", b"1", expiry=5, explored=False)
+    sim.model[b"a"] = until(b"1", 6)
+    with pytest.raises(SimulationFailure, match="neither what was acknowledged"):
+        sim.put(b"b", b"2")
+    sim.close()
 
 
 @pytest.mark.parametrize("wrong", [(b"a", b"x"), (b"b", b"1"), ((b"n", b"a"), b"2")], ids=str)

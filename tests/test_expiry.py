@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,56 @@ def test_a_snapshot_goes_by_the_time_when_it_was_taken(db: pmkv.Store) -> None:
     after.close()
 
 
+def test_a_moment_does_not_change_when_a_touch_is_committed_later(db: pmkv.Store) -> None:
+    """By the time of the commit the old time has come, or the new one."""
+    db.put(b"gone", b"1", ttl=SOON)
+    db.put(b"there", b"1", ttl=LONG)
+    txn = db.begin(write=True)
+    assert txn.touch(b"gone", LONG) and txn.touch(b"there", SOON)
+    wait()
+    snapshot, scan = db.snapshot(), iter(db.items())
+    txn.commit()
+    assert dict(snapshot) == {b"there": b"1"} and len(snapshot) == 1
+    assert list(scan) == [(b"there", b"1")]
+    assert dict(db) == {b"gone": b"1"} and len(db) == 1
+    snapshot.close()
+
+
+def test_a_touch_that_had_to_wait_does_not_reach_back(db: pmkv.Store) -> None:
+    db.put(b"k", b"1", ttl=LONG)
+    txn = db.begin(write=True)
+    thread = threading.Thread(target=db.touch, args=(b"k", SOON))
+    thread.start()
+    wait()
+    snapshot = db.snapshot()
+    txn.abort()
+    thread.join()
+    assert dict(snapshot) == {b"k": b"1"} and len(snapshot) == 1
+    snapshot.close()
+
+
+def test_keys_are_counted_right_while_they_are_swept(db: pmkv.Store) -> None:
+    stop, found = threading.Event(), set()
+
+    def count() -> None:
+        while not stop.is_set():
+            found.add(len(db))
+
+    db[b"stays"] = b""
+    for _ in range(5):
+        with db.begin(write=True) as txn:
+            for i in range(1000):
+                txn.put(b"%d" % i, b"", ttl=0.2)
+        time.sleep(0.25)
+        stop.clear()
+        thread = threading.Thread(target=count)
+        thread.start()
+        db.expire()
+        stop.set()
+        thread.join()
+    assert found == {1}
+
+
 # -- times ---------------------------------------------------------------------------------------
 
 
@@ -244,6 +295,41 @@ def test_a_pool_that_is_full_makes_room_of_what_has_expired(pool_path: Path) -> 
         time.sleep(0.5)
         for i in range(10):
             db[b"now%d" % i] = b"x" * 40_000
+        assert db.check() == []
+
+
+def filled_up(db: pmkv.Store, count: int, ttl: float) -> None:
+    """Keys that expire, and no room beside them."""
+    for value in (b"", b"x" * 10_000):  # so that these lie side by side
+        for i in range(count):
+            db.put(b"%05d" % i, value, ttl=LONG)
+    with pytest.raises(pmkv.PoolFullError):
+        for i in range(1000):
+            db[b"more%d" % i] = b"x" * 100_000
+    for i in range(count):
+        db.touch(b"%05d" % i, ttl)
+
+
+def test_a_put_that_made_room_first_expires_when_it_should(pool_path: Path) -> None:
+    """What made room looked for the next key to expire, and the put's was not there yet."""
+    with pmkv.open(pool_path, max_size=24 << 20) as db:
+        filled_up(db, 1500, 2.0)
+        time.sleep(2.1)
+        db.put(b"k", b"y" * 14_000_000, ttl=SOON)
+        wait()
+        snapshot = db.snapshot()
+        assert b"k" not in snapshot and len(snapshot) == len(list(snapshot))
+        snapshot.close()
+        assert db.replace(b"k", b"1") is None
+        assert db.delete(b"k") and not db.delete(b"k")
+        assert db.check() == []
+
+
+def test_all_that_has_expired_makes_room_if_it_must(pool_path: Path) -> None:
+    with pmkv.open(pool_path, max_size=64 << 20) as db:
+        filled_up(db, 4000, 2.0)
+        time.sleep(2.1)
+        db[b"k"] = b"y" * 40_000_000
         assert db.check() == []
 
 

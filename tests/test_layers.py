@@ -161,7 +161,9 @@ def test_the_functions_below_the_store_are_found() -> None:
 def test_the_upper_modules_raise_the_errors_and_import_nothing_else_of_the_package() -> None:
     for path in sources("pmkv/*.pyx"):
         allowed = {"_errors", "_arguments", "_scan"} if path.stem in UPPER else set()
-        allowed |= {"_simulator": {"_crashes"}, "_crashes": {"_oracle"}}.get(path.stem, set())
+        allowed |= {"_simulator": {"_crashes", "_oracle"}, "_crashes": {"_oracle"}}.get(
+            path.stem, set()
+        )
         assert set(imports(path)) <= allowed, path.name
 
 

@@ -432,7 +432,8 @@ cdef class Engine:
         cdef int status = PMKV_OK
         cdef u64 most = AT_ONCE
         if self.txn.status == PMKV_OK:
-            self.sweep(SWEEP)
+            while self.is_due(clock_now()) and self.sweep(SWEEP) == PMKV_OK:
+                pass
             txn_begin(&self.txn)
         if due:
             self.pins.drain_all = True

@@ -5,11 +5,12 @@ A test instrument beside the floors.  Keys of the default namespace are bytes in
 named ones pairs of name and key; names that begin with a zero byte are being dropped and do not count.
 Those that begin with "u" have no order.  Of all others the keys are counted in their order, forwards and
 one by one by their position, and each is asked where it is: so the ordered keys and the counts in their
-nodes are compared with the model, not with the mapping.
+nodes are compared with the model, not with the mapping.  A value that is an Until says when its key expires.
 """
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from pmkv._core cimport *
+from pmkv._expiry cimport expiry_of
 from pmkv._keytree cimport TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_next_leaf
 from pmkv._pool cimport Pool, corrupted
@@ -21,8 +22,9 @@ cdef u64 bytes_print(const void* data, u64 size, u64 seed) noexcept nogil:
     return pmkv_hash64(seed, 2, data, size)
 
 
-cdef u64 pair_print(u64 name, const void* key, u64 key_size, const void* value, u64 value_size) noexcept nogil:
-    return pmkv_fold(bytes_print(key, key_size, 1) ^ name | 1, bytes_print(value, value_size, 3) ^ PMKV_HASH_K0)
+cdef u64 pair_print(u64 name, const void* key, u64 key_size, const void* value, u64 value_size,
+                    u64 time) noexcept nogil:
+    return pmkv_fold(bytes_print(key, key_size, 1) ^ name | 1, bytes_print(value, value_size, 3 + time) ^ PMKV_HASH_K0)
 
 
 cdef inline u64 order_step(u64 before, const void* key, u64 size, u64 position) noexcept nogil:
@@ -77,7 +79,7 @@ cdef int namespace_print(Pool* p, u64 namespace, u64 name, u64* fingerprint) noe
     cdef Cursor cursor
     cdef Record r
     cdef u64 slots[LEAF_SLOTS]
-    cdef u64 leaf, place
+    cdef u64 leaf, place, time = 0
     cdef int i, status
     cursor.prefix, cursor.ended = 0, False
     while True:
@@ -92,10 +94,12 @@ cdef int namespace_print(Pool* p, u64 namespace, u64 name, u64* fingerprint) noe
             status = record_parse(p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
             if status == PMKV_OK:
                 status = record_verify(p, &r)
+            if status == PMKV_OK:
+                status = expiry_of(p, NULL, &r, &time)
             if status != PMKV_OK:
                 return status
             if namespace != ROOT_CATALOGUE:
-                fingerprint[0] += pair_print(name, r.key, r.key_size, r.value, r.value_size)
+                fingerprint[0] += pair_print(name, r.key, r.key_size, r.value, r.value_size, time)
             elif r.key[0] != 0 and r.value_size == 8:
                 memcpy(&place, r.value, 8)
                 status = namespace_print(p, place, bytes_print(r.key, r.key_size, 4), fingerprint)
@@ -110,6 +114,21 @@ cdef int pool_print(Pool* p, u64* fingerprint) noexcept nogil:
     return namespace_print(p, ROOT_CATALOGUE, 0, fingerprint) if status == PMKV_OK else status
 
 
+class Until(bytes):
+    """A value whose key expires; `expiry` says when, in microseconds since 1970."""
+
+    expiry = 0
+
+
+def until(bytes value, u64 expiry):
+    """The value, of a key that expires then; 0: never."""
+    if expiry == 0:
+        return value
+    made = Until(value)
+    made.expiry = expiry
+    return made
+
+
 def model_print(dict model):
     """The same of a dict."""
     cdef u64 total = 0, name
@@ -121,7 +140,8 @@ def model_print(dict model):
             space, given = given
             name = bytes_print(<const char*>(<bytes>space), len(space), 4)
         key = given
-        total += pair_print(name, <const char*>key, len(key), <const char*>(<bytes>value), len(value))
+        total += pair_print(name, <const char*>key, len(key), <const char*>(<bytes>value), len(value),
+                            getattr(value, "expiry", 0))
         if space[:1] != b"u":
             ordered.setdefault(name, []).append(key)
     for place, keys in ordered.items():

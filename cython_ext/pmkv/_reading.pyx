@@ -371,7 +371,7 @@ cdef class Reader:
         self.need_table()
         if not self.plain or anything_expires(self.pool, NULL):
             self.need_reader()
-        word = self.entry_word()
+        word = self.entry_word()  # of the same commit as what has expired
         if self.is_past() and moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
             word = pmkv_seal(word)
         if not pmkv_is_sealed(word):

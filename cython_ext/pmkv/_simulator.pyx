@@ -3,7 +3,8 @@
 
 A test instrument beside the floors: it drives the transaction floor on the live pool, and has every
 operation crashed when it has returned (_crashes.pyx).  Readers at earlier moments look again after
-each operation.  Besides, it damages a quiet pool: is that noticed?
+each operation.  The clock stands where the program sets it.  Besides, it damages a quiet pool: is that
+noticed?
 """
 from libc.stdlib cimport calloc, free
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -16,14 +17,16 @@ from pmkv._compact cimport (
 )
 from pmkv._core cimport *
 from pmkv._crashes cimport Crashes
+from pmkv._expiry cimport expiry_is_past
 from pmkv._keytree cimport TreeCursor, keytree_edge, keytree_next_leaf, keytree_seek, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._records cimport Record, record_commit, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
 from pmkv._space cimport pins_add, pins_drop, space_collect, space_commit
+from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
-    PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all,
+    PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all, transaction_touch,
 )
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
 from pmkv._versions cimport (
@@ -33,6 +36,7 @@ from pmkv._versions cimport (
 from pmkv._writeset cimport txn_abort, txn_begin, txn_mark, txn_rollback
 
 from pmkv._crashes import SITE_TYPES, SITES, SimulationFailure
+from pmkv._oracle import until
 
 
 cdef u64 options_of(bytes name):
@@ -49,7 +53,8 @@ cdef class Simulator(Crashes):
     deeper: one state in so many is also crashed inside its recovery and inside an operation
         after it; 0 for none.
     """
-    cdef readonly list moments     # (moment, model of then, name -> place and id) of each reader
+    cdef readonly list moments     # (moment, model of then, name -> place and id, time) of each reader
+    cdef public u64 time           # keys that expire up to then are not there; 0: all are
     cdef list dropped              # names of namespaces whose rest is still there
     cdef set asked                 # keys that readers ask for
 
@@ -68,13 +73,21 @@ cdef class Simulator(Crashes):
             after = self.model
         self.explore(self.model, after, explored)
         self.model = after
-        for moment, then, places in self.moments:
-            self.look_back(moment, then, places)
+        self.look_back_at_all()
         return status
 
-    def put(self, bytes key, bytes value, *, u64 expiry=0, bint explored=True):
+    cdef void begin(self) noexcept:
         txn_begin(&self.txn)
-        self.finish(self.store(ROOT_DEFAULT_NAMESPACE, key, value, expiry), {**self.model, key: value}, explored, "put")
+        self.txn.now = self.time
+
+    cdef bint has_expired(self, value):
+        """Of a model: whether the key is not there any more."""
+        return 0 < getattr(value, "expiry", 0) <= self.time
+
+    def put(self, bytes key, bytes value, *, u64 expiry=0, bint explored=True):
+        after = {**self.model, key: until(value, expiry)}
+        self.begin()
+        self.finish(self.store(ROOT_DEFAULT_NAMESPACE, key, value, expiry), after, explored, "put")
 
     cdef int store(self, u64 namespace, bytes key, bytes value, u64 expiry) except -100:
         cdef Item item
@@ -83,9 +96,7 @@ cdef class Simulator(Crashes):
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def delete(self, bytes key, *, bint explored=True):
-        after = {other: value for other, value in self.model.items() if other != key}
-        txn_begin(&self.txn)
-        self.finish(self.step((key, None)), after, explored, "delete")
+        self.transaction([(key, None)], explored=explored)
 
     def put_many(self, dict pairs, *, bint explored=True):
         cdef list keys = list(pairs), values = list(pairs.values())
@@ -94,7 +105,7 @@ cdef class Simulator(Crashes):
         for i in range(len(keys)):
             items[i].key, items[i].key_size = <bytes>keys[i], len(keys[i])
             items[i].value, items[i].value_size = <bytes>values[i], len(values[i])
-        txn_begin(&self.txn)
+        self.begin()
         status = transaction_put_all(&self.txn, ROOT_DEFAULT_NAMESPACE, items, len(keys))
         free(items)
         self.finish(status, {**self.model, **pairs}, explored, "put_many")
@@ -103,25 +114,45 @@ cdef class Simulator(Crashes):
         """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
 
         A namespace that is not there is made; without order if its name begins with "u".  The steps of a
-        list are undone again at its end.
+        list are undone again at its end.  (value, expiry) as a value is put with that time; a number as a
+        value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps at most so many keys.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
-        txn_begin(&self.txn)
+        self.begin()
         for step in steps:
             status = min(status, self.step(step))
-            if isinstance(step, tuple):
-                *name, key, value = step
-                after[(name[0], key) if name else key] = value
-        after = {key: value for key, value in after.items() if value is not None}
+            self.foretell(after, step)
         self.finish(status, after, explored, "transaction")
+
+    cdef foretell(self, dict after, step):
+        """What the step does to the model."""
+        if isinstance(step, int):
+            due = [key for key, value in after.items() if self.has_expired(value)]
+            for key in sorted(due, key=lambda key: after[key].expiry)[:step]:
+                del after[key]
+        elif isinstance(step, tuple):
+            *name, key, value = step
+            at = (name[0], key) if name else key
+            there = at in after and not self.has_expired(after[at])
+            if isinstance(value, tuple):
+                after[at] = until(*value)
+            elif isinstance(value, bytes):
+                after[at] = value
+            elif there and value is None:
+                del after[at]
+            elif there:
+                after[at] = until(bytes(after[at]), value)
 
     cdef int step(self, step) except -100:
         cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
         cdef int status = PMKV_OK
-        cdef bytes key, value
+        cdef u64 swept, next_time
+        cdef bytes key
         if isinstance(step, list):
             return self.undone(step)
+        if isinstance(step, int):
+            return sweep(&self.txn, self.time, step, &swept, &next_time)
         name, key, value = step if len(step) == 3 else (None, *step)
         if name is not None:
             status = catalogue_find(&self.live, &self.txn, <bytes>name, len(name), &namespace)
@@ -131,7 +162,10 @@ cdef class Simulator(Crashes):
             return status
         if value is None:
             return transaction_delete(&self.txn, namespace, key, len(key))
-        return self.store(namespace, key, value, 0)
+        if isinstance(value, int):
+            return transaction_touch(&self.txn, namespace, key, len(key), value, <u64>value % 2)
+        value, expiry = value if isinstance(value, tuple) else (value, 0)
+        return self.store(namespace, key, value, expiry)
 
     cdef int undone(self, list steps) except -100:
         cdef u64 mark
@@ -180,6 +214,7 @@ cdef class Simulator(Crashes):
                 self.must(space_commit(&self.txn, &self.pins), "compaction")
                 self.must(compaction_committed(&self.live, &c), "compaction")
                 self.explore(self.model, self.model, explored)
+                self.look_back_at_all()
                 if meanwhile:
                     self.put(*meanwhile.pop(), explored=explored)
         finally:
@@ -215,7 +250,7 @@ cdef class Simulator(Crashes):
             places[name] = (namespace, pmkv_load(&self.live.m, namespace + NAMESPACE_ID) & SEAL_MASK)
         if moments_open(&self.pins.moments, self.live.head) != PMKV_OK:
             raise MemoryError
-        self.moments.append((self.live.head, dict(self.model), places))
+        self.moments.append((self.live.head, dict(self.model), places, self.time))
 
     def end_snapshot(self, size_t which, *, bint explored=True):
         """Ends the one of that number, if there is any."""
@@ -229,23 +264,30 @@ cdef class Simulator(Crashes):
         while is_garbage_due(&self.pins.moments):
             self.must(space_collect(&self.txn, &self.pins, 16), "collect")
             self.explore(self.model, self.model, explored)
-        for moment, then, places in self.moments:
-            self.look_back(moment, then, places)
+        self.look_back_at_all()
 
     def versions(self):
         """How many are kept; those that someone sees, or that are not cleared away yet."""
         check_pool(&self.live, True, self.report)
         return self.report.versions
 
-    cdef int look_back(self, u64 moment, dict then, dict places) except -1:
-        """Every key that there is or was, one by one; then all of them in order."""
+    cdef int look_back_at_all(self) except -1:
+        for moment, then, places, time in self.moments:
+            self.look_back(moment, then, places, time)
+        return 0
+
+    cdef int look_back(self, u64 moment, dict then, dict places, u64 time) except -1:
+        """Every key that there is or was, one by one, as of that time; then all of them in order."""
         cdef dict expected
         cdef u64 entries = 0
         for name, (namespace, namespace_id) in places.items():
             expected = {key[1] if name else key: value for key, value in then.items()
                         if (key[0] == name if isinstance(key, tuple) else not name)}
             for key in self.asked | set(expected):
-                if self.value_then(moment, namespace, namespace_id, key) != expected.get(key):
+                value = expected.get(key)
+                if 0 < getattr(value, "expiry", 0) <= time:
+                    value = None
+                if self.value_then(moment, namespace, namespace_id, key, time) != value:
                     raise SimulationFailure(f"at moment {moment} {name!r} shows something else of {key!r:.60}")
             if name[:1] != b"u" and self.keys_then(moment, namespace, namespace_id) != sorted(expected):
                 raise SimulationFailure(f"at moment {moment} the keys of {name!r} are others")
@@ -255,9 +297,10 @@ cdef class Simulator(Crashes):
             self.asked |= set(expected)
         return 0
 
-    cdef object value_then(self, u64 moment, u64 namespace, u64 namespace_id, bytes key):
-        """Its value at the moment, or None."""
+    cdef object value_then(self, u64 moment, u64 namespace, u64 namespace_id, bytes key, u64 time):
+        """Its value at the moment, or None; also if it had expired by that time."""
         cdef Record r
+        cdef bint past
         cdef bint by_hash = (pmkv_load(&self.live.m, namespace + NAMESPACE_OPTIONS) & PMKV_OPTION_UNORDERED) != 0
         cdef int status = self.must(mapping_get(&self.live, namespace + NAMESPACE_MAPPING, key, len(key), &r), "get")
         if status != PMKV_OK or record_commit(&r) >= moment:
@@ -265,7 +308,8 @@ cdef class Simulator(Crashes):
         if status != PMKV_OK:
             return None
         self.must(record_verify(&self.live, &r), "record")
-        return r.value[:r.value_size]
+        self.must(expiry_is_past(&self.live, NULL, &r, time, &past), "expiry")
+        return None if past else r.value[:r.value_size]
 
     cdef list keys_then(self, u64 moment, u64 namespace, u64 namespace_id):
         """The keys of the moment: those whose record it sees, and those of the versions that it sees."""

@@ -131,7 +131,6 @@ cdef class Table(Reader):
         item.may_change, item.expiry = v.held, expiry
         try:
             self.begin(not self.may_wait(v.size))
-            self.e.expires(expiry)
             if self.e.running:
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, mode)
@@ -142,6 +141,7 @@ cdef class Table(Reader):
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, mode)
                 status = self.settle(status)
+            self.e.expires(expiry)        # not before: a sweep for room forgets what is not in the pool yet
             self.end(status)
         finally:
             release(&k)
@@ -396,9 +396,11 @@ cdef class Table(Reader):
         read_bytes(key, &k, True)
         try:
             self.begin(False)
+            if expiry:            # others may have been let in first; no moment is to see it expire in the past
+                expiry = max(expiry, clock_now() + 1)
             self.e.expires(expiry)
             with nogil:
-                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry)
+                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry, self.t == NULL)
             status = self.settle(status)
             self.end(status)
         finally:

@@ -22,7 +22,8 @@ cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, 
                           Record* r) noexcept nogil
 cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) noexcept nogil
 cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil
-cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry) noexcept nogil
+cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry,
+                           bint at_once) noexcept nogil
 cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil
 cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count,
                                 u64* deleted) noexcept nogil

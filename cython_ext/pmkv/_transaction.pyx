@@ -18,7 +18,7 @@ from pmkv._mapping cimport (
     mapping_remove, mapping_replace,
 )
 from pmkv._pool cimport corrupted
-from pmkv._records cimport Record, record_parse, record_verify, record_write
+from pmkv._records cimport Record, record_commit, record_parse, record_verify, record_write
 from pmkv._writeset cimport Txn, is_own, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed
 from pmkv._space cimport space_retire
 
@@ -164,10 +164,12 @@ cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size
     return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
 
 
-cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry) noexcept nogil:
+cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry,
+                           bint at_once) noexcept nogil:
     """The key expires at another time, 0: never.  OK, NOT_FOUND, or an error.
 
-    A record that has no word for it is written anew.
+    A record that has no word for it is written anew.  So is one that a reader may see who comes before the
+    commit (not `at_once`): one of both times may have come by then, and a moment would change its mind.
     """
     cdef Probe probe
     cdef Record old
@@ -175,7 +177,7 @@ cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size,
     cdef int status = transaction_find(t, namespace, key, key_size, &probe, &old)
     if status != PMKV_OK or (expiry == 0 and old.expiry_place == 0):
         return status
-    if old.expiry_place:
+    if old.expiry_place and (at_once or record_commit(&old) == t.commit):
         return expiry_change(t, &old, expiry)
     status = record_verify(t.p, &old)
     if status != PMKV_OK:
