@@ -227,7 +227,10 @@ enum pmkv_entry_flag { PMKV_ENTRY_FLAGS(PMKV_ENUM_ENTRY_) };
 
 #define PMKV_NAMESPACE_OPTIONS(K)                                              \
     K(KEYS_STR, 1, "keys are text: returned as str")                           \
-    K(UNORDERED, 2, "no ordered keys are wanted")
+    K(UNORDERED, 2, "no ordered keys are wanted")                                  \
+    K(MSGPACK, 4, "values are objects, as msgpack")                                \
+    K(PICKLE, 8, "values are objects, pickled")                                    \
+    K(SERIALIZED, 16, "values are what a serializer of the user's own makes")
 #define PMKV_ENUM_OPTION_(name, value, meaning) PMKV_OPTION_##name = value,
 enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
 

@@ -37,9 +37,10 @@ def _copy_all(source: Any, target: Any) -> None:
     """The default namespace, and those with names."""
     _copy_pairs(source, target)
     for name in source.namespaces():
-        space = source.namespace(name)
+        space = source._namespace_of_bytes(name)
         keys = "str" if space._keys_are_str() else "bytes"
-        _copy_pairs(space, target.namespace(name, keys=keys, ordered=space._is_ordered()))
+        options = keys, space._is_ordered(), space._values_option()
+        _copy_pairs(space, target._namespace_of_bytes(name, *options))
 
 
 def _settle(path: str) -> None:

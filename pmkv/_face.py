@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import random
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pmkv import _scan
+from pmkv import _arrays, _private, _scan
 from pmkv._table import Table
 from pmkv._types import Bounds, Key, Pairs, Value
+
+if TYPE_CHECKING:
+    import numpy
 
 
 class _Range:
@@ -66,7 +70,7 @@ class Keys(_Range, KeysView[Any]):
         return self._has(key)
 
 
-class Values(_Range, ValuesView[bytes]):
+class Values(_Range, ValuesView[Any]):
     """Values, as dict.values(), of all keys or a range."""
 
     _shows = _scan.SHOW["values"]
@@ -75,7 +79,7 @@ class Values(_Range, ValuesView[bytes]):
         return any(found == value for found in self)
 
 
-class Items(_Range, ItemsView[Any, bytes]):
+class Items(_Range, ItemsView[Any, Any]):
     """Pairs, as dict.items(), of all keys or a range."""
 
     _shows = _scan.SHOW["items"]
@@ -100,7 +104,7 @@ def _bounds(
     return bounds
 
 
-class Face(Table, MutableMapping[Any, bytes]):
+class Face(Table, MutableMapping[Any, Any]):
     """The methods that need nothing but the table itself."""
 
     def keys(
@@ -173,11 +177,34 @@ class Face(Table, MutableMapping[Any, bytes]):
             with contextlib.suppress(IndexError):  # expired or deleted meanwhile
                 return [self.key_at(index) for index in indexes]
 
-    def setdefault(self, key: Key, default: Value = b"") -> bytes:
+    def put_array(
+        self, key: Key, array: Any, *, ttl: float | datetime.timedelta | None = None
+    ) -> None:
+        """Stores a NumPy array, or what NumPy makes one of: dtype, shape, order and data.
+
+        Its data lie from a page's start on, if they are larger than a page. Raises ValueTypeError
+        for an array of Python objects.
+        """
+        self._put_until(key, _arrays.stored(array), self._expiry_after(ttl))
+
+    def array(self, key: Key, *, writable: bool = False) -> numpy.ndarray[Any, Any]:
+        """The array of put_array() on the pool's own memory, without a copy; it cannot be written.
+
+        It is valid and unchanged for as long as it is held, as a view is. writable=True: one that
+        can, whose pages are copied as they are written to; the pool does not change.
+        Raises NotFoundError, CorruptedError, InvalidValueError for what is not an array.
+        """
+        value = self.view(key)
+        if not writable:
+            return _arrays.read(value, key)
+        return _arrays.writable(value, key, _private.private(self, value, value))
+
+    def setdefault(self, key: Key, default: Any = b"") -> Any:
         """The value of the key, stored first if it was missing."""
+        missing = object()
         while True:
-            found = self.get(key)
-            if found is not None:
+            found: Any = self.get(key, missing)
+            if found is not missing:
                 return found
             self.add(key, default)
 

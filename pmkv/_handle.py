@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from pmkv import _compaction, _namespaces, _session, _snapshot, _store
+from pmkv import _compaction, _namespaces, _objects, _session, _snapshot, _store
 from pmkv._arguments import human
 from pmkv._copy import copy_into
 from pmkv._face import Face
@@ -37,13 +37,24 @@ class _WithNamespaces(Face):
         *,
         keys: Literal["bytes", "str"] | None = None,
         ordered: bool | None = None,
+        values: Literal["bytes", "msgpack", "pickle"] | _objects.Dumps | None = None,
     ) -> Namespace:
         """The namespace of that name, a mapping of its own; made if it is missing.
 
-        Options are kept in the pool and need not be repeated; a contradiction is an Error.
-        That of a transaction belongs to it.
+        Options are kept in the pool and need not be repeated, but for values="pickle" and a
+        serializer of one's own; a contradiction is an Error. That of a transaction belongs to it.
         """
-        return Namespace(self, name, keys=keys, ordered=ordered)
+        option = 0 if values is None else _objects.serializer(values).option
+        space = Namespace(self, name, keys=keys, ordered=ordered, values=option)
+        chosen = _objects.agreed(space._values_option(), values, f"namespace {name!r}")
+        space._speak(chosen.dumps, chosen.loads)
+        return space
+
+    def _namespace_of_bytes(
+        self, name: str, keys: Any = None, ordered: bool | None = None, option: int = 0
+    ) -> Namespace:
+        """The same, with values as the bytes that they are stored as."""
+        return Namespace(self, name, keys=keys, ordered=ordered, values=option)
 
     def namespaces(self) -> list[str]:
         """The names of all namespaces, sorted."""
@@ -71,6 +82,7 @@ class Store(_store.Core, _WithNamespaces):
     _flag: str = ""
     _medium: Medium
     _options_given: dict[str, Any]
+    _serializer: _objects.Serializer
     _open_other: Callable[..., Store]
 
     def _adopt(
@@ -79,10 +91,12 @@ class Store(_store.Core, _WithNamespaces):
         flag: str,
         medium: Medium,
         options: dict[str, Any],
+        serializer: _objects.Serializer,
         open_other: Callable[..., Store],
     ) -> None:
         self._fd, self._flag, self._medium, self._options_given = fd, flag, medium, options
-        self._open_other = open_other
+        self._serializer, self._open_other = serializer, open_other
+        self._speak(serializer.dumps, serializer.loads)
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -133,10 +147,18 @@ class Store(_store.Core, _WithNamespaces):
         """
 
         def open_target(path: str) -> Store:
-            keys, ordered = "str" if self._keys_are_str() else "bytes", self._is_ordered()
-            return self._open_other(path, "n", keys=keys, ordered=ordered)
+            target = self._open_other(
+                path,
+                "n",
+                keys="str" if self._keys_are_str() else "bytes",
+                ordered=self._is_ordered(),
+                values=self._serializer,
+            )
+            target._speak(None, None)
+            return target
 
         with self.snapshot() as moment:
+            moment._speak(None, None)
             target = os.path.abspath(os.fsdecode(path))
             copy_into(moment, target, open_target, Store.compact if compact else Store.sync)
 
@@ -179,7 +201,7 @@ class Store(_store.Core, _WithNamespaces):
             "persistence_reason": self._medium.reason,
             "durable": self._medium.durable,
             "keys": "str" if options & 1 else "bytes",
-            "values": "bytes",
+            "values": self._serializer.name,
             "ordered": not options & 2,
             **pool,
         }

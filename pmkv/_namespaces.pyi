@@ -13,6 +13,7 @@ class Named(Table):
         *,
         keys: Literal["bytes", "str"] | None = None,
         ordered: bool | None = None,
+        values: int = 0,
     ) -> Self: ...
     @property
     def name(self) -> str: ...

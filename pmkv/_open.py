@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from pmkv import _medium, _store
+from pmkv import _medium, _objects, _store
 from pmkv._errors import (
     Error,
     LockError,
@@ -295,7 +295,7 @@ def open(
     *,
     codec: None = None,
     keys: Literal["bytes", "str"] = _UNSET,
-    values: Literal["bytes"] = "bytes",
+    values: Literal["bytes", "msgpack", "pickle"] | _objects.Dumps = _UNSET,
     ordered: bool = _UNSET,
     durability: Literal["sync"] = "sync",
     max_size: int | str | None = None,
@@ -308,6 +308,9 @@ def open(
     flag: "r" read only, "w" read and write, "c" the same and made if missing, "n" made anew.
     mode: permissions of a new file, less the umask.
     keys: what iteration returns keys as; kept in the pool, "bytes" for a new one.
+    values: "bytes"; "msgpack": objects, with dates, tuples, sets, NumPy arrays; "pickle", which
+        runs what is in the pool, and so must be asked for each time; or an object with dumps and
+        loads, which must be given each time. Kept in the pool, "bytes" for a new one.
     ordered: whether ordered keys are wanted; kept in the pool, True for a new one.
         Without them there are no ranges, prefixes, or cursors, and less is stored.
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
@@ -324,13 +327,14 @@ def open(
     _choose("flag", flag, ("r", "w", "c", "n"))
     _choose("persistence", persistence, ("auto", *_store.DOMAINS))
     _choose("codec", codec, (None,))
-    _choose("values", values, ("bytes",))
+    asked = None if values is _UNSET else _objects.serializer(values)
     _choose("durability", durability, ("sync",))
     _choose("verify", verify, (True, False, "all"))
     if keys is not _UNSET:
         _choose("keys", keys, ("bytes", "str"))
     limit = _bytes_of(max_size)
     options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
+    options |= asked.option if asked is not None else 0
     try:
         fd = _open_file(path, flag, mode, persistence, limit, options)
     except Error:
@@ -355,12 +359,15 @@ def open(
             store._attach(medium.device_size or os.fstat(fd).st_size)
             contradiction = _contradiction(store._options(), keys, ordered)
             if contradiction:
-                store._close()
                 raise Error(f"{path}: {contradiction}")
+            serializer = _objects.agreed(store._options(), asked, path)
         except BaseException:
+            store._close()
             store._detach()  # whoever keeps the exception keeps the store, but not this descriptor
             raise
-    given = {"max_size": limit, "persistence": persistence, "verify": verify}
-    store._adopt(fd, flag, medium, given, open)
+    given: dict[str, Any] = {"max_size": limit, "persistence": persistence, "verify": verify}
+    if values is not _UNSET:
+        given["values"] = values
+    store._adopt(fd, flag, medium, given, serializer, open)
     _open_stores[id(store)] = store
     return store

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 Key = bytes | bytearray | memoryview | str
 Value = bytes | bytearray | memoryview | str
-Pairs = Mapping[Any, Value] | Iterable[tuple[Key, Value]]
+Pairs = Mapping[Any, Any] | Iterable[tuple[Key, Any]]
 
 
 class Bounds(TypedDict, total=False):

@@ -453,7 +453,7 @@ class Reader:
 
     def namespace(self, root: int) -> dict[bytes, bytes]:
         """The pairs of the namespace whose root lies there."""
-        assert self.sealed(root + 40) == 0 and self.sealed(root + 24) < 4
+        assert self.sealed(root + 40) == 0 and self.sealed(root + 24) < 32
         namespace_id = self.sealed(root + 48)
         assert namespace_id not in self.ids and namespace_id < 1 << 16
         self.ids.add(namespace_id)

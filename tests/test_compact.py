@@ -181,7 +181,7 @@ def test_namespaces_move_and_their_handles_follow(db: pmkv.Store) -> None:
         with pytest.raises(pmkv.ClosedError):
             len(tables[name])
         del models[name]
-    assert db.compact() > 0
+    db.compact()
     assert sorted(db.namespaces()) == sorted(models)
     assert {name: dict(db.namespace(name)) for name in models} == models
     assert db.check() == []

@@ -39,7 +39,7 @@ def test_a_copy_holds_what_the_store_holds(pool_path: Path, compact: bool) -> No
         if compact:
             loose = pool_path.with_name("loose.pmkv")
             db.copy(loose)
-            assert other.stat().st_size < loose.stat().st_size
+            assert other.stat().st_size <= loose.stat().st_size
             loose.unlink()
     with pmkv.open(other) as copied:
         assert contents(copied) == models

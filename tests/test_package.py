@@ -73,7 +73,7 @@ METHODS = {
         "snapshot",
         "stat",
     ),
-    *("sync", "touch", "ttl", "update", "values", "view", "expire", "copy"),
+    *("sync", "touch", "ttl", "update", "values", "view", "expire", "copy", "array", "put_array"),
 }
 ATTRIBUTES = {"closed", "path"}
 

@@ -538,3 +538,18 @@ def test_a_kill_leaves_all_or_nothing(
         assert db.check() == []
         made = {b"kept": b"1", b"b": b"new"} if function is leave_committed else {}
         assert as_dict(db) == THREE | made
+
+
+def test_a_walk_without_order_ends_with_a_rollback(pool_path: Path) -> None:
+    """The places that it has noted down may be another record's by then."""
+    with pmkv.open(pool_path, ordered=False) as db, db.begin(write=True) as txn:
+        txn.put_many((b"%d" % i, b"old") for i in range(10))
+        savepoint = txn.savepoint()
+        txn[b"0"] = b"undone"
+        walk = txn.items()
+        shown = iter(walk)
+        next(shown)
+        savepoint.rollback()
+        txn[b"0"] = b"x" * 5000
+        with pytest.raises(RuntimeError, match="during iteration"):
+            list(shown)

@@ -319,6 +319,68 @@ def test_snapshots_in_many_threads_show_what_was_committed_together(
     assert in_child(use_in_threads, pool_path, 3.0 * effort, max_size) == []
 
 
+def share_an_iterator(path: Path, ordered: bool) -> list[str]:
+    sys.setswitchinterval(1e-6)
+    with pmkv.open(path, ordered=ordered) as db:
+        db.put_many((b"%04d" % i, b"%04d" % i * 10_000) for i in range(300))
+        wrong: list[str] = []
+        for _ in range(8):
+            shared, seen = iter(db.items()), []
+
+            def run(shared: Any = shared, seen: Any = seen) -> None:
+                for key, value in shared:
+                    if value[:4] != key:
+                        wrong.append(f"{key!r} shows the value of {value[:4]!r}")
+                    seen.append(key)
+                    db[b"9%d" % len(seen)] = b"9%d" % len(seen)
+
+            threads = [threading.Thread(target=run) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sorted(seen) == [b"%04d" % i for i in range(300)]
+            db.delete_many(key for key in db if key.startswith(b"9"))
+        return wrong
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_threads_that_share_an_iterator_get_each_pair_once(
+    pool_path: Path, in_child: InChild, ordered: bool
+) -> None:
+    assert in_child(share_an_iterator, pool_path, ordered) == []
+
+
+def close_under_readers(path: Path) -> list[str]:
+    """Snapshots are closed by one thread while others are in the middle of them."""
+    sys.setswitchinterval(1e-5)
+    with pmkv.open(path) as db:
+        db.put_many((b"%d" % i, b"0" * (100 if i % 9 else 50_000)) for i in range(500))
+        shared = [db.snapshot()]
+
+        def write() -> None:
+            db.put_many((b"%d" % i, b"%d" % (i % 10) * 100) for i in range(0, 500, 7))
+
+        def read() -> None:
+            with contextlib.suppress(pmkv.ClosedError):
+                snapshot = shared[-1]
+                first = snapshot.get_many(b"%d" % i for i in range(500))
+                assert [value for _, value in snapshot.items()] == [
+                    first[int(key)] for key in snapshot
+                ]
+
+        def replace() -> None:
+            shared.append(db.snapshot())
+            time.sleep(0.003)
+            shared.pop(0).close()
+
+        return together(3, write, read, read, replace) + db.check()
+
+
+def test_a_snapshot_is_closed_while_others_read_it(pool_path: Path, in_child: InChild) -> None:
+    assert in_child(close_under_readers, pool_path) == []
+
+
 # -- full pools ------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ Invariants
       key is there.
   E2. A record whose time has come is no longer there for any reader, whether it was taken away or not.
 """
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from pmkv._core cimport *
 from pmkv._keytree cimport (
     Path, TreeCursor, keytree_approach, keytree_delete, keytree_edge, keytree_insert, keytree_next_leaf, path_end,

@@ -85,9 +85,9 @@ cdef class Named(Table):
     cdef readonly str name
     cdef Table source             # the store is not closed while this is in use
 
-    def __cinit__(self, Table source not None, name, *, keys=None, ordered=None):
+    def __cinit__(self, Table source not None, name, *, keys=None, ordered=None, u64 values=0):
         cdef bytes raw = raw_name(name)
-        cdef u64 options = PMKV_OPTION_KEYS_STR if keys == "str" else 0
+        cdef u64 options = values | (PMKV_OPTION_KEYS_STR if keys == "str" else 0)
         cdef u64 place
         if isinstance(source, Named):
             raise TypeError("namespaces are made of stores and transactions; there are none inside of others")

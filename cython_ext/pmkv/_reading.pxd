@@ -32,6 +32,8 @@ cdef class Reader:
     cdef u64 mapping
     cdef VerifyMode verify
     cdef bint keys_are_str
+    cdef object dumps             # what makes bytes of values, and values of bytes; None: they are bytes
+    cdef object loads
     cdef bint ordered
     cdef bint gone                # its namespace was dropped: nothing may touch its root
     cdef void* next_named         # of the engine's list
@@ -86,6 +88,10 @@ cdef class Reader:
     cdef object key_of(self, const Record* r)
     @final
     cdef object value_of(self, const Record* r)
+    @final
+    cdef object bytes_of(self, const Record* r)
+    @final
+    cdef object loaded(self, object key, object data)
     @final
     cdef object large_value_of(self, const Record* r)
     @final

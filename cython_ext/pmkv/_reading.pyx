@@ -30,7 +30,7 @@ from pmkv._versions cimport (
 )
 from pmkv._writeset cimport Txn
 
-from pmkv._errors import ClosedError, NotFoundError
+from pmkv._errors import ClosedError, CodecError, NotFoundError
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
@@ -108,7 +108,7 @@ cdef class Reader:
         with nogil:
             pass
         PyErr_CheckSignals()
-        return self.need_reader()
+        return self.need_table()
 
     @final
     cdef Moment reading_at(self):
@@ -154,22 +154,21 @@ cdef class Reader:
 
     @final
     cdef int need_reader(self) except -1:
-        """The table may be read, and nobody is changing pages without the GIL."""
-        self.need_table()
-        if self.t != NULL:
-            self.need_transaction()
+        """The table may be read, and nobody is changing pages without the GIL.
+
+        It waits first: meanwhile others may close, drop or end what is asked for then.
+        """
         if self.e.running:
             self.e.wait_for_writer()
+        self.need_table()
+        if self.t != NULL and self.e.transaction is not self.owner:
+            raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
         return 0
 
     @final
     cdef int need_transaction(self) except -1:
-        self.need_table()
-        if self.e.transaction is not self.owner:
-            raise ClosedError(f"{self.e.path}: the transaction has ended; begin another")
-        if self.e.running:
-            self.e.wait_for_writer()
-        return 0
+        """need_reader() of a table that belongs to a transaction."""
+        return self.need_reader()
 
     @final
     cdef int need_whole_body(self, const Record* r) except -1:
@@ -185,7 +184,24 @@ cdef class Reader:
 
     @final
     cdef inline object value_of(self, const Record* r):
-        """The value as bytes: one copy, its checksum tested."""
+        """The value, its checksum tested; as bytes, or the object that was made bytes."""
+        if self.loads is None:
+            return self.bytes_of(r)
+        key = r.key[:r.key_size]
+        return self.loaded(key, self.bytes_of(r))
+
+    @final
+    cdef object loaded(self, object key, object data):
+        """The object.  Python code runs: not in a step that holds `turn`."""
+        try:
+            return self.loads(data)
+        except Exception as error:
+            raise CodecError(f"{self.e.path}: the value of key {key!r:.60} cannot be made an object: "
+                             f"{type(error).__name__}: {error}") from error
+
+    @final
+    cdef inline object bytes_of(self, const Record* r):
+        """The value as bytes: one copy."""
         if self.verify and not record_body_is_whole(self.pool, r):
             self.e.damaged(PMKV_CHECK_RECORD, r.place)
         if r.extent_place == 0:
@@ -353,10 +369,8 @@ cdef class Reader:
         """How many keys there are."""
         cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word, expired = 0
         self.need_table()
-        if self.t != NULL:
-            self.need_transaction()
-        if (self.as_of or anything_expires(self.pool, self.t)) and self.e.running:
-            self.e.wait_for_writer()
+        if not self.plain or anything_expires(self.pool, NULL):
+            self.need_reader()
         word = self.entry_word()  # of the same commit as what has expired
         if self.is_past() and moments_entries(&self.e.pins.moments, self.as_of, self.namespace, &word):
             word = pmkv_seal(word)
@@ -385,6 +399,14 @@ cdef class Reader:
 
     def __len__(self):
         return self.entries()
+
+    def _values_option(self):
+        """What the namespace's options say of its values."""
+        return self.e.root(self.namespace + NAMESPACE_OPTIONS) & ~(PMKV_OPTION_KEYS_STR | PMKV_OPTION_UNORDERED)
+
+    def _speak(self, dumps, loads):
+        """From here on values are made bytes, and bytes values, by these; None: they are bytes."""
+        self.dumps, self.loads = dumps, loads
 
     def _keys_are_str(self):
         return bool(self.keys_are_str)
@@ -428,7 +450,7 @@ cdef class Reader:
         elif self.verify:
             self.need_whole_body(&r)
         if self.t != NULL and record_commit(&r) == self.t.commit:
-            return memoryview(self.value_of(&r))      # an abort takes its record back: no pin would hold it
+            return memoryview(self.bytes_of(&r))      # an abort takes its record back: no pin would hold it
         if pins_add(&self.e.pins, r.place) != PMKV_OK:
             raise MemoryError
         view.e = self.e
@@ -450,7 +472,7 @@ cdef class Reader:
         for first in range(0, n, TURN):
             if first:
                 self.let_others_run()
-            if not self.plain:
+            if not self.plain or self.loads is not None:
                 for i in range(first, min(first + TURN, n)):
                     found[i] = self.get(wanted[i], default)
             else:

@@ -361,9 +361,10 @@ cdef class Scan:
         """The next key, and its record where one is wanted; NULL at the end."""
         cdef Ahead* a
         self.table.need_reader()
-        while self.left:
+        while self.left and not self.over:
             if self.given % TURN == TURN - 1:
                 self.table.let_others_run()
+                self.table.need_reader()
             self.advance()
             if self.given == self.copied:
                 return NULL
@@ -387,10 +388,10 @@ cdef class Scan:
             self.over = True
             self.moment = None
             raise StopIteration
-        if self.shows == SHOW_KEYS:
-            return self.key_of(a)
-        value = self.table.value_of(&r)
-        return value if self.shows == SHOW_VALUES else pmkv_pair(&self.pair, self.key_of(a), value)
+        if self.shows == SHOW_VALUES:
+            return self.table.value_of(&r)
+        key = self.key_of(a)      # first: a large value lets other threads run, and one may share this iterator
+        return key if self.shows == SHOW_KEYS else pmkv_pair(&self.pair, key, self.table.value_of(&r))
 
     cdef object key_of(self, const Ahead* a):
         if self.table.keys_are_str:

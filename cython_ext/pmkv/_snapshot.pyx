@@ -2,7 +2,6 @@
 
 May know: the engine and tables.
 """
-from pmkv._engine cimport Moment
 from pmkv._reading cimport Reader
 from pmkv._table cimport Table
 
@@ -19,6 +18,7 @@ cdef class Past(Table):
         source.need_reader()
         self.store = source
         self.attach(source.e, source.namespace, source.verify, NULL, None)
+        self.dumps, self.loads = source.dumps, source.loads
         self.look_back(source.moment if source.as_of else source.e.now())
 
     @property

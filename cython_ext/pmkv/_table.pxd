@@ -26,6 +26,10 @@ cdef class Table(Reader):
     @final
     cdef int store(self, object key, object value, PutMode mode, u64 expiry) except -100
     @final
+    cdef object packed(self, object value)
+    @final
+    cdef bint swap(self, object key, object expected, object new, bint keeps_time) except -1
+    @final
     cdef int erase(self, object key) except -100
     @final
     cdef object exchange(self, object key, object value, object default)

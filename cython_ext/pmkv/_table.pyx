@@ -165,7 +165,12 @@ cdef class Table(Reader):
         return status
 
     def __setitem__(self, key, value):
-        self.store(key, value, PUT_ALWAYS, 0)
+        self.store(key, self.packed(value), PUT_ALWAYS, 0)
+
+    @final
+    cdef inline object packed(self, object value):
+        """What is stored of a value."""
+        return value if self.dumps is None else self.dumps(value)
 
     def put(self, key, value, *, bint overwrite=True, ttl=None):
         """Stores the pair; durable when it returns (info()["durable"] says against what).
@@ -174,16 +179,19 @@ cdef class Table(Reader):
         or a timedelta after which the key is gone; None, also of a key that had one: never.
         Raises InvalidKeyError, InvalidValueError, PoolFullError, ReadonlyError, OSError.
         """
-        return self.store(key, value, PUT_ALWAYS if overwrite else PUT_NEW,
+        return self.store(key, self.packed(value), PUT_ALWAYS if overwrite else PUT_NEW,
                           0 if ttl is None else expiry_after(ttl)) == PMKV_OK
 
+    def _expiry_after(self, ttl):
+        return expiry_after(ttl)
+
     def _put_until(self, key, value, u64 expiry):
-        """Stores the pair; the key expires then, in microseconds since 1970."""
+        """Stores the pair, of bytes; the key expires then, in microseconds since 1970; 0: never."""
         self.store(key, value, PUT_ALWAYS, expiry)
 
     def add(self, key, value):
         """Stores the pair if the key is missing; whether it did."""
-        return self.store(key, value, PUT_NEW, 0) == PMKV_OK
+        return self.store(key, self.packed(value), PUT_NEW, 0) == PMKV_OK
 
     def __delitem__(self, key):
         if self.erase(key) != PMKV_OK:
@@ -204,6 +212,9 @@ cdef class Table(Reader):
         cdef int status
         if self.keys_are_str and value is not MISSING:
             need_text(key)
+        if self.loads is not None:    # what cannot be given back is not taken away
+            self.get(key)
+            value = value if value is MISSING else self.dumps(value)
         read_bytes(key, &k, True)
         v.held = False
         v.size = 0
@@ -213,7 +224,8 @@ cdef class Table(Reader):
             self.begin(False)
             try:
                 status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
-                old = self.value_of(&r) if status == PMKV_OK else default
+                old = self.bytes_of(&r) if status == PMKV_OK else default
+                found = status == PMKV_OK
             except BaseException:
                 self.abandon()
                 raise
@@ -228,7 +240,7 @@ cdef class Table(Reader):
         finally:
             release(&k)
             release(&v)
-        return old
+        return self.loaded(key, old) if found and self.loads is not None else old
 
     def replace(self, key, value):
         """Stores the pair; the value that was there before, or None.  One commit."""
@@ -246,8 +258,17 @@ cdef class Table(Reader):
     def compare_and_set(self, key, expected, new):
         """Stores `new` if the value is `expected`; whether it did.  One commit.
 
-        expected=None: the key must be missing.  new=None: the key is deleted.
+        expected=None: the key must be missing.  new=None: the key is deleted.  Objects are the same if
+        the bytes that they are stored as are.
         """
+        if self.dumps is not None:
+            expected = None if expected is None else self.dumps(expected)
+            new = None if new is None else self.dumps(new)
+        return self.swap(key, expected, new, False)
+
+    @final
+    cdef bint swap(self, object key, object expected, object new, bint keeps_time) except -1:
+        """compare_and_set() of bytes; keeps_time: the key goes on to expire when it was to."""
         cdef Bytes k
         cdef Bytes e
         cdef Bytes n
@@ -278,6 +299,8 @@ cdef class Table(Reader):
             if same and new is not None:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
                 item.may_change, item.expiry = n.held, 0
+                if keeps_time and status == PMKV_OK:
+                    expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
                 with nogil:
                     status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
             elif same and status == PMKV_OK:
@@ -302,6 +325,8 @@ cdef class Table(Reader):
         cdef Item item
         cdef int status
         delta, number = index(delta), None if default is None else index(default)
+        if self.loads is not None:
+            return self._add_to_object(key, delta, number)
         if self.keys_are_str:
             need_text(key)
         read_bytes(key, &k, True)
@@ -341,6 +366,23 @@ cdef class Table(Reader):
         finally:
             release(&k)
         return number
+
+    def _add_to_object(self, key, delta, default):
+        """incr() of an object: a whole number."""
+        cdef Record r
+        while True:
+            raw, number = None, default
+            if self.look_up(key, &r) == PMKV_OK:
+                raw = self.bytes_of(&r)
+                number = self.loaded(key, raw)
+            elif default is None:
+                raise NotFoundError(key)
+            if not isinstance(number, int):
+                raise InvalidValueError(f"incr() and decr() need a whole number; that of key {key!r:.60} is "
+                                        f"{type(number).__name__}")
+            number += delta
+            if self.swap(key, raw, self.dumps(number), True):
+                return number
 
     def decr(self, key, delta=1, default=0):
         """incr() by -delta."""
@@ -424,7 +466,7 @@ cdef class Table(Reader):
                             self.e.fail(PMKV_CORRUPTED)
                         if self.has_expired(&r, self.e.txn.now):
                             continue
-                        key, value = self.key_of(&r), self.value_of(&r)
+                        key, raw, value = self.key_of(&r), r.key[:r.key_size], self.bytes_of(&r)
                         break
                 else:
                     if leaf == 0 or cursor.ended:
@@ -440,6 +482,10 @@ cdef class Table(Reader):
         if rounds < 0:
             self.abandon()
             raise NotFoundError("popitem(): the store is empty")
+        if self.loads is not None:        # what cannot be given back is not taken away
+            self.abandon()
+            value = self.pop(raw, MISSING)
+            return self.popitem() if value is MISSING else (key, value)
         status = transaction_delete(&self.e.txn, self.namespace, r.key, r.key_size)
         self.end(self.settle(status))
         return key, value         # made here: a tuple may set off the collector, and it anything
@@ -509,7 +555,7 @@ cdef class Table(Reader):
             except (TypeError, ValueError):
                 raise ValueTypeError("put_many takes a mapping or (key, value) pairs, "
                                      f"not {type(pair).__name__} {pair!r:.60}") from None
-            batch.append(key, value)
+            batch.append(key, self.packed(value))
         self.begin(False)
         status = self.put_batch(batch)
         if status == PMKV_FULL and self.drain_for_room():

@@ -33,6 +33,7 @@ cdef class Unordered:
     cdef Shows shows
     cdef u64 now                  # what has expired by then is not shown
     cdef u64 left                 # so many may still be given
+    cdef u64 rollbacks            # of the transaction: places that are noted down may be others' then
     cdef u64 entries              # the word that counts them, when it began
     cdef u64 first                # of the hashes that are still to come
     cdef bint ended               # there are none
@@ -139,7 +140,8 @@ cdef class Unordered:
         self.table.need_reader()
         if self.over:
             raise StopIteration
-        if self.table.t != NULL and self.entries != self.table.entry_word():
+        if self.table.t != NULL and (self.entries != self.table.entry_word()
+                                     or self.rollbacks != self.table.t.rollbacks):
             raise RuntimeError(CHANGED)
         while self.left:
             while self.given == self.count and not self.ended:
@@ -163,6 +165,7 @@ cdef object unordered(Reader table, Shows shows, u64 most):
     u.table, u.shows, u.left = table, shows, most
     u.moment = table.reading_at()
     u.entries = table.entry_word()
+    u.rollbacks = table.t.rollbacks if table.t != NULL else 0
     u.now = table.now() if u.moment is None else u.moment.time
     u.enter()
     return u

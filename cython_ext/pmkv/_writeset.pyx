@@ -427,6 +427,7 @@ cdef int txn_rollback(Txn* t, u64 serial) noexcept nogil:
             t.ranges[t.range_count - 1].size = m.last_range_size
     t.mark_count = m - t.marks + 1
     t.changes += 1
+    t.rollbacks += 1
     t.status = PMKV_OS_ERROR if t.p.failed else PMKV_OK
     use_newest_mark(t)
     return t.status
