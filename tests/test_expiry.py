@@ -325,11 +325,17 @@ def test_a_put_that_made_room_first_expires_when_it_should(pool_path: Path) -> N
         assert db.check() == []
 
 
-def test_all_that_has_expired_makes_room_if_it_must(pool_path: Path) -> None:
+@pytest.mark.parametrize("how", ["put", "replace", "compare_and_set", "setdefault"])
+def test_all_that_has_expired_makes_room_if_it_must(pool_path: Path, how: str) -> None:
+    value = b"y" * 40_000_000
     with pmkv.open(pool_path, max_size=64 << 20) as db:
         filled_up(db, 4000, 2.0)
         time.sleep(2.1)
-        db[b"k"] = b"y" * 40_000_000
+        if how == "compare_and_set":
+            assert db.compare_and_set(b"k", None, value)
+        else:
+            getattr(db, how)(b"k", value)
+        assert db[b"k"] == value
         assert db.check() == []
 
 

@@ -1,10 +1,10 @@
 """_table.pxd (L6): a namespace as Python sees it."""
 from cython cimport final
-from pmkv._arguments cimport Batch
+from pmkv._arguments cimport Batch, Bytes
 from pmkv._core cimport u64
 from pmkv._mapping cimport Cursor
 from pmkv._reading cimport Reader
-from pmkv._transaction cimport PutMode
+from pmkv._transaction cimport Item, PutMode
 
 cdef class Table(Reader):
     cdef u64 pop_prefix           # popitem goes on from here
@@ -29,6 +29,12 @@ cdef class Table(Reader):
     cdef object packed(self, object value)
     @final
     cdef bint swap(self, object key, object expected, object new, bint keeps_time) except -1
+    @final
+    cdef int put_one(self, const Item* item, PutMode mode) noexcept
+    @final
+    cdef int delete_one(self, const Bytes* k) noexcept
+    @final
+    cdef int touch_one(self, const Bytes* k, u64 expiry) noexcept
     @final
     cdef int erase(self, object key) except -100
     @final

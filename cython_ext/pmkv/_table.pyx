@@ -131,21 +131,38 @@ cdef class Table(Reader):
         item.may_change, item.expiry = v.held, expiry
         try:
             self.begin(not self.may_wait(v.size))
-            if self.e.running:
-                with nogil:
-                    status = transaction_put(&self.e.txn, self.namespace, &item, mode)
-            else:
-                status = transaction_put(&self.e.txn, self.namespace, &item, mode)
-            status = self.settle(status)
-            if status == PMKV_FULL and self.drain_for_room():
-                with nogil:
-                    status = transaction_put(&self.e.txn, self.namespace, &item, mode)
-                status = self.settle(status)
+            status = self.put_one(&item, mode)
             self.e.expires(expiry)        # not before: a sweep for room forgets what is not in the pool yet
             self.end(status)
         finally:
             release(&k)
             release(&v)
+        return status
+
+    # In a pool that is full, each once more when what has expired, and what readers have left, is cleared away.
+
+    @final
+    cdef int put_one(self, const Item* item, PutMode mode) noexcept:
+        """Puts a pair, and ends the step."""
+        cdef int status
+        if self.e.running:
+            with nogil:
+                status = transaction_put(&self.e.txn, self.namespace, item, mode)
+        else:
+            status = transaction_put(&self.e.txn, self.namespace, item, mode)
+        status = self.settle(status)
+        if status == PMKV_FULL and self.drain_for_room():
+            with nogil:
+                status = transaction_put(&self.e.txn, self.namespace, item, mode)
+            status = self.settle(status)
+        return status
+
+    @final
+    cdef int delete_one(self, const Bytes* k) noexcept:
+        """Deletes a key, and ends the step."""
+        cdef int status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
+        if status == PMKV_FULL and self.drain_for_room():
+            status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
         return status
 
     @final
@@ -156,9 +173,7 @@ cdef class Table(Reader):
         read_bytes(key, &k, True)
         try:
             self.begin(not self.may_wait(0))
-            status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
-            if status == PMKV_FULL and self.drain_for_room():
-                status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
+            status = self.delete_one(&k)
             self.end(status)
         finally:
             release(&k)
@@ -232,11 +247,10 @@ cdef class Table(Reader):
             if value is not MISSING and status >= 0:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
                 item.may_change, item.expiry = v.held, 0
-                with nogil:
-                    status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
-            elif status == PMKV_OK:
-                status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
-            self.end(self.settle(status))
+                status = self.put_one(&item, PUT_ALWAYS)
+            else:
+                status = self.delete_one(&k) if status == PMKV_OK else self.settle(status)
+            self.end(status)
         finally:
             release(&k)
             release(&v)
@@ -301,11 +315,10 @@ cdef class Table(Reader):
                 item.may_change, item.expiry = n.held, 0
                 if keeps_time and status == PMKV_OK:
                     expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
-                with nogil:
-                    status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
-            elif same and status == PMKV_OK:
-                status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
-            self.end(self.settle(status))
+                status = self.put_one(&item, PUT_ALWAYS)
+            else:
+                status = self.delete_one(&k) if same and status == PMKV_OK else self.settle(status)
+            self.end(status)
         finally:
             release(&k)
             release(&e)
@@ -360,9 +373,7 @@ cdef class Table(Reader):
                 refuse_number(key, missing)
             item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
             item.may_change = False
-            with nogil:
-                status = transaction_put(&self.e.txn, self.namespace, &item, PUT_ALWAYS)
-            self.end(self.settle(status))
+            self.end(self.put_one(&item, PUT_ALWAYS))
         finally:
             release(&k)
         return number
@@ -401,14 +412,21 @@ cdef class Table(Reader):
             self.begin(False)
             if expiry:            # others may have been let in first; no moment is to see it expire in the past
                 expiry = max(expiry, clock_now() + 1)
+            status = self.touch_one(&k, expiry)
+            if status == PMKV_FULL and self.drain_for_room():
+                status = self.touch_one(&k, expiry)
             self.e.expires(expiry)
-            with nogil:
-                status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry, self.t == NULL)
-            status = self.settle(status)
             self.end(status)
         finally:
             release(&k)
         return status == PMKV_OK
+
+    @final
+    cdef int touch_one(self, const Bytes* k, u64 expiry) noexcept:
+        cdef int status
+        with nogil:
+            status = transaction_touch(&self.e.txn, self.namespace, k.data, k.size, expiry, self.t == NULL)
+        return self.settle(status)
 
     def ttl(self, key):
         """Seconds after which the key is gone, or None if it stays.  Raises NotFoundError."""
