@@ -280,8 +280,8 @@ def run(engines: Sequence[Engine], given: argparse.Namespace) -> tuple[Results, 
     for workloads, takers in (
         (READS, engines),
         (SCANS_ROWS, with_order),
-        (SNAPSHOTS, with_moments),
         (WRITES, stores),
+        (SNAPSHOTS, with_moments),  # the last: py-lmdb's list of free pages is long afterwards
     ):
         for name, workload in workloads.items():
             note(f"measuring {name} ...")
