@@ -11,9 +11,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-import msgpack  # type: ignore[import-untyped]
-
 from pmkv._errors import Error, InvalidValueError, ValueTypeError
+from pmkv._objects import describe, pack, unpack
 
 if TYPE_CHECKING:
     import numpy
@@ -25,6 +24,7 @@ _END: Final = struct.Struct("<I8s")
 def _numpy() -> Any:
     try:
         import numpy
+        import numpy.lib.format
     except ImportError:
         raise Error("arrays need NumPy: pip install numpy") from None
     return numpy
@@ -33,13 +33,12 @@ def _numpy() -> Any:
 def stored(array: Any) -> bytes:
     """The value that is stored of an array, or of what NumPy makes one of."""
     numpy = _numpy()
-    array = numpy.asanyarray(array)
-    if array.dtype.hasobject:
-        raise ValueTypeError("an array of Python objects cannot be stored; give it another dtype")
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    dtype = array.dtype.str if array.dtype.names is None else array.dtype.descr
-    description = msgpack.packb([dtype, array.shape, order])
-    data = array.ravel(order).view(numpy.uint8).data if array.size else b""
+    if isinstance(array, numpy.ma.MaskedArray):
+        raise ValueTypeError("the mask of an array cannot be stored; fill it first, or store both")
+    array = numpy.asarray(array)
+    fields = describe(array)
+    description = pack(fields)
+    data = array.ravel(fields[2]).view(numpy.uint8).data if array.nbytes else b""
     return b"".join((data, description, _END.pack(len(description), MARK)))
 
 
@@ -51,8 +50,8 @@ def _described(value: memoryview, key: Any) -> tuple[Any, tuple[int, ...], str, 
     if mark != MARK or end < 0:
         raise InvalidValueError(f"the value of key {key!r:.60} is not an array of put_array()")
     try:
-        given, shape, order = msgpack.unpackb(value[end : end + size], use_list=False)
-        dtype = numpy.dtype(list(given) if isinstance(given, tuple) else given)
+        given, shape, order = unpack(bytes(value[end : end + size]))
+        dtype = numpy.lib.format.descr_to_dtype(given)
         fits = numpy.prod(shape, dtype=object) * dtype.itemsize == end
     except Exception as error:  # NumPy and msgpack have many ways to refuse a crafted one
         raise InvalidValueError(f"the array of key {key!r:.60} cannot be read: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ def copy_into(
     source: Any, path: str, open_target: Callable[[str], Any], finish: Callable[[Any], object]
 ) -> None:
     """Fills a new pool at `path`; it has that name only when it is complete."""
-    partial = f"{path}.partial"
+    partial = f"{path}.{secrets.token_hex(8)}.partial"  # nobody else's
     if os.path.lexists(path):
         raise PoolExistsError(errno.EEXIST, "exists already; copy to another path", path)
     try:

@@ -11,6 +11,7 @@ import datetime
 import decimal
 import pickle
 import uuid
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -56,12 +57,24 @@ def _is_array(value: Any) -> bool:
     return kind.__module__ == "numpy" and hasattr(value, "dtype") and hasattr(value, "tobytes")
 
 
-def _array_fields(value: Any) -> list[Any]:
-    if value.dtype.hasobject:
+def describe(array: Any) -> list[Any]:
+    """dtype, shape and order of a NumPy array, as they are stored; the first as in .npy files."""
+    from numpy.lib.format import descr_to_dtype, dtype_to_descr
+
+    if array.dtype.hasobject:
         raise ValueTypeError("an array of Python objects cannot be stored; give it another dtype")
-    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-    dtype = value.dtype.str if value.dtype.names is None else value.dtype.descr
-    return [dtype, list(value.shape), order, value.tobytes(order)]
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the description is not all of it: judged below
+        dtype = dtype_to_descr(array.dtype)
+        if descr_to_dtype(dtype) != array.dtype:
+            raise ValueTypeError(f"an array of dtype {array.dtype} cannot be stored")
+    return [dtype, array.shape, order]
+
+
+def _array_fields(value: Any) -> list[Any]:
+    fields = describe(value)
+    return [*fields, value.tobytes(fields[2])]
 
 
 def _extension(value: Any) -> Any:
@@ -69,10 +82,10 @@ def _extension(value: Any) -> Any:
     kind = type(value)
     if kind in _AS_PARTS:
         number, parts = _AS_PARTS[kind]
-        return msgpack.ExtType(number, _pack(parts(value)))
+        return msgpack.ExtType(number, pack(parts(value)))
     if _is_array(value):
         number = _ARRAY if value.ndim else _SCALAR
-        return msgpack.ExtType(number, _pack(_array_fields(value)))
+        return msgpack.ExtType(number, pack(_array_fields(value)))
     plain: Any
     for plain in (int, float, str, bytes, dict, list, tuple, set, frozenset):
         if isinstance(value, plain):  # a subclass: it comes back as what it is derived from
@@ -106,13 +119,16 @@ _AS_PARTS: Final[dict[type, tuple[int, Callable[[Any], Any]]]] = {
 def _array(fields: list[Any]) -> Any:
     try:
         import numpy
+        import numpy.lib.format
     except ImportError:
         raise Error("it is a NumPy array, and NumPy is not installed") from None
     dtype, shape, order, data = fields
-    if isinstance(dtype, list):
-        dtype = [tuple(tuple(x) if isinstance(x, list) else x for x in field) for field in dtype]
-    found = numpy.frombuffer(bytearray(data), dtype=numpy.dtype(dtype))
-    return found.reshape(shape, order=order)
+    found = numpy.empty(shape, dtype=numpy.lib.format.descr_to_dtype(dtype), order=order)
+    if found.nbytes != len(data):
+        raise Error("it is an array of another size than it says")
+    if data:
+        numpy.ravel(found, "K").view(numpy.uint8)[:] = numpy.frombuffer(data, numpy.uint8)
+    return found
 
 
 _FROM_PARTS: Final[dict[int, Callable[[Any], Any]]] = {
@@ -135,10 +151,11 @@ _FROM_PARTS: Final[dict[int, Callable[[Any], Any]]] = {
 def _object(number: int, data: bytes) -> Any:
     if number not in _FROM_PARTS:
         raise Error(f"a part of it is of a type that this pmkv does not know (number {number})")
-    return _FROM_PARTS[number](_unpack(data))
+    return _FROM_PARTS[number](unpack(data))
 
 
-def _pack(value: Any) -> bytes:
+def pack(value: Any) -> bytes:
+    """The object as msgpack."""
     try:
         packed = msgpack.packb(value, default=_extension, strict_types=True, use_bin_type=True)
     except RecursionError:
@@ -150,14 +167,15 @@ def _pack(value: Any) -> bytes:
     return bytes(packed)
 
 
-def _unpack(data: bytes) -> Any:
+def unpack(data: bytes) -> Any:
+    """The object again."""
     return msgpack.unpackb(data, ext_hook=_object, raw=False, strict_map_key=False)
 
 
 # ---- which --------------------------------------------------------------------------------------
 
 _PLAIN: Final = Serializer(BYTES, "bytes", None, None)
-_MSGPACK: Final = Serializer(MSGPACK, "msgpack", _pack, _unpack)
+_MSGPACK: Final = Serializer(MSGPACK, "msgpack", pack, unpack)
 _PICKLE: Final = Serializer(PICKLE, "pickle", pickle.dumps, pickle.loads)
 _NAMED: Final = {"bytes": _PLAIN, "msgpack": _MSGPACK, "pickle": _PICKLE}
 

@@ -27,6 +27,8 @@ ARRAYS: list[Any] = [
     np.array(["2020-01-01", "2021-02-02"], dtype="M8[D]"),
     np.array(["a", "bcd"]),
     np.array([(1, 2.0, (3, 4))], dtype=[("x", "i4"), ("y", "f8"), ("z", "u2", (2,))]),
+    np.zeros(3, dtype=np.dtype([("a", "u1"), ("b", "f8")], align=True)),
+    np.zeros(2, dtype=[("outer", [("inner", "i2"), ("more", "f4", (2, 2))])]),
     np.random.default_rng(1).random((300, 400)),
     np.float32(3),
     [[1, 2], [3, 4]],
@@ -99,6 +101,8 @@ def test_what_is_no_array_is_an_error(db: pmkv.Store) -> None:
         db.array(b"missing")
     with pytest.raises(pmkv.InvalidValueError, match="Python objects"):
         db.put_array(b"o", np.array([object()]))
+    with pytest.raises(pmkv.InvalidValueError, match="mask"):
+        db.put_array(b"o", np.ma.array([1, 2], mask=[True, False]))
     assert b"o" not in db
 
 
@@ -126,3 +130,10 @@ def test_arrays_in_transactions_snapshots_and_stores_of_objects(pool_path: Path)
         found = db[b"object"]
         assert same(found["a"], np.arange(6).reshape(2, 3)) and found["s"] == 2
         found["a"][0, 0] = 5  # one's own
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{np.asarray(a).dtype}{np.shape(a)}")
+def test_arrays_inside_of_objects_keep_their_types(pool_path: Path, array: Any) -> None:
+    with pmkv.open(pool_path, values="msgpack") as db:
+        db[b"k"] = [np.asarray(array)]
+        assert same(db[b"k"][0], array)

@@ -111,6 +111,33 @@ def test_a_file_that_is_there_is_left_alone(pool_path: Path) -> None:
     assert sorted(os.listdir(pool_path.parent)) == ["other", pool_path.name]
 
 
+def test_two_copies_to_one_path_do_not_meet_and_others_files_stay(pool_path: Path) -> None:
+    """One of them gets the name, the other is told; what lies beside it is nobody's of theirs."""
+    other = pool_path.with_name("other")
+    beside = pool_path.with_name("other.partial")
+    beside.write_bytes(b"precious")
+    with pmkv.open(pool_path) as db:
+        db.put_many((b"%06d" % i, b"x" * 200) for i in range(20_000))
+        ends: list[object] = []
+
+        def copy() -> None:
+            try:
+                ends.append(db.copy(other))
+            except FileExistsError as error:
+                ends.append(error)
+
+        threads = [threading.Thread(target=copy) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(ends) == 3 and ends.count(None) == 1
+    assert beside.read_bytes() == b"precious"
+    assert sorted(os.listdir(pool_path.parent)) == ["other", "other.partial", pool_path.name]
+    with pmkv.open(other) as copied:
+        assert len(copied) == 20_000 and copied.check() == []
+
+
 def test_a_copy_that_fails_leaves_nothing(pool_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = pool_path.with_name("other")
     with pmkv.open(pool_path) as db:

@@ -46,7 +46,8 @@ MODULES = [
 ]
 PACKAGE = [
     ["_errors", "_types", "_version"],
-    ["_objects", "_arrays"],
+    ["_objects"],
+    ["_arrays"],
     ["_arguments", "_engine", "_reading"],
     ["_table", "_unordered", "_private"],
     ["_scan", "_session", "_snapshot", "_store", "_compaction"],

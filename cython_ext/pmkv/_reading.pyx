@@ -347,14 +347,14 @@ cdef class Reader:
         return value if shows == SHOW_VALUES else (self.key_of(r), value)
 
     def __getitem__(self, key):
-        """The value of `key` as bytes, one copy, its checksum tested.  Raises NotFoundError, CorruptedError."""
+        """The value of `key`: bytes, one copy, or the object.  Raises NotFoundError, CorruptedError, CodecError."""
         cdef Record r
         if self.look_up(key, &r) == PMKV_OK:
             return self.value_of(&r)
         raise NotFoundError(key)
 
     def get(self, key, default=None):
-        """The value of `key` as bytes, or `default`.  Raises CorruptedError."""
+        """The value of `key`, or `default`.  Raises CorruptedError, CodecError."""
         cdef Record r
         if self.look_up(key, &r) == PMKV_OK:
             return self.value_of(&r)
