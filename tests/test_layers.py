@@ -177,3 +177,35 @@ def test_instructions_of_a_processor_are_named_in_arch_only() -> None:
 def test_only_these_files_write_to_a_pool() -> None:
     paths = sources("**/*.h", "pmkv/*.p[yx][xd]")
     assert {str(p.relative_to(C)) for p in paths if WRITE.search(p.read_text())} == WRITERS
+
+
+COMMIT = re.compile(r"\b(?:space_commit|space_collect|sweep_and_commit)\(")
+
+
+def blocks_without_the_gil(text: str) -> list[str]:
+    """The bodies of `with nogil:`."""
+    found = []
+    for begin in re.finditer(r"^( *)with nogil:\n((?:\1 +[^\n]*\n|\n)+)", text, re.M):
+        found.append(begin[2])
+    return found
+
+
+def test_the_interpreters_lock_is_taken_between_two_commits() -> None:
+    """What a commit frees the next one uses: whoever reads under that lock must be done by then."""
+    blocks = [
+        block
+        for path in sources("pmkv/*.pyx")
+        if path.stem in UPPER
+        for block in blocks_without_the_gil(path.read_text())
+        if COMMIT.search(block)
+    ]
+    assert len(blocks) >= 5
+    for block in blocks:
+        assert len(COMMIT.findall(block)) == 1, block
+        assert not re.search(r"^ *(?:while|for)\b", block, re.M), block
+    space = (C / "pmkv/_space.pyx").read_text()
+    for function in ("space_commit", "space_collect"):
+        body = space[space.index(f"cdef int {function}(") :].split("\n\n\n")[0]
+        assert len(re.findall(r"\b(?:finish|redo_commit|space_collect|pay_off)\(t", body)) == 1, (
+            body
+        )

@@ -60,6 +60,7 @@ cdef class Engine:
     cdef Moment now(self)
     cdef void end_moment(self, u64 at) noexcept
     cdef void collect_unless_busy(self) noexcept
+    cdef void pay_off(self) noexcept
     cdef bint drain(self) noexcept
     cdef int set_limits(self, u64 max_size) except -1
     cdef u64 root(self, u64 place) noexcept

@@ -7,8 +7,8 @@ Threads
      lock (GIL) from beginning to end, and that is its lock, if nobody has `lock`.  Any other takes
      `lock`: for one call, or for as long as a transaction is open.
   2. A step that may run without the GIL holds `turn` besides.  So whoever looks something up
-     under the GIL sees no space reused: what a commit frees is reused by the next one, which
-     cannot begin before the reader is done.
+     under the GIL sees no space reused: what a commit frees is reused by the next one, and the GIL
+     is taken between two commits, so the reader is done by then.
   3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
      change during a step that may run without the GIL: a view waits for it first, and what is
      dropped meanwhile is dropped when it is done.  The same holds for moments.
@@ -29,7 +29,7 @@ from pmkv._pool cimport (
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_release_all
-from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit
+from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit, space_due
 from pmkv._sweep cimport sweep
 from pmkv._versions cimport is_garbage_due, moments_close, moments_open
 
@@ -310,6 +310,8 @@ cdef class Engine:
                 status = space_commit(&self.txn, &self.pins)
             else:
                 txn_abort(&self.txn)
+        if commit and status == PMKV_OK:
+            self.pay_off()
         self.transaction = None
         self.stop_running()
         self.give_lock()
@@ -425,6 +427,18 @@ cdef class Engine:
             moments_close(&self.pins.moments, at, self.pool.head)
 
     @final
+    cdef void pay_off(self) noexcept:
+        """After a writer's commit, in a commit of its own: has versions looked at, when enough are owed."""
+        cdef u64 due = space_due(&self.pins)
+        if due == 0:
+            return
+        if self.running:
+            with nogil:
+                space_collect(&self.txn, &self.pins, due)
+        else:
+            space_collect(&self.txn, &self.pins, due)
+
+    @final
     cdef bint drain(self) noexcept:
         """Frees what was kept for readers that have ended; False if that is nothing.
 
@@ -440,16 +454,16 @@ cdef class Engine:
             txn_begin(&self.txn)
         if due:
             self.pins.drain_all = True
-            with nogil:
-                while status == PMKV_OK and is_garbage_due(&self.pins.moments):
+            while status == PMKV_OK and is_garbage_due(&self.pins.moments):
+                with nogil:
                     status = space_collect(&self.txn, &self.pins, most)
-                    if status == PMKV_CORRUPTED:      # it has gone past what is damaged
-                        status = PMKV_OK
-                    elif status == PMKV_FULL and most > FEW:
-                        status, most = PMKV_OK, FEW
-                txn_begin(&self.txn)
-                if status == PMKV_OK:
-                    status = space_commit(&self.txn, &self.pins)
+                if status == PMKV_CORRUPTED:      # it has gone past what is damaged
+                    status = PMKV_OK
+                elif status == PMKV_FULL and most > FEW:
+                    status, most = PMKV_OK, FEW
+            txn_begin(&self.txn)
+            with nogil:
+                status = space_commit(&self.txn, &self.pins) if status == PMKV_OK else status
             self.pins.drain_all = False
             txn_begin(&self.txn)
         return (due and status == PMKV_OK) or swept != self.swept

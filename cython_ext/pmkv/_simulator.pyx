@@ -23,7 +23,7 @@ from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._records cimport Record, record_commit, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
-from pmkv._space cimport pins_add, pins_drop, space_collect, space_commit
+from pmkv._space cimport pins_add, pins_drop, space_collect, space_commit, space_due
 from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
     PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all, transaction_touch,
@@ -66,6 +66,9 @@ cdef class Simulator(Crashes):
     cdef int finish(self, int status, dict after, bint explored, what) except -1:
         if status == PMKV_OK:
             status = space_commit(&self.txn, &self.pins)
+            due = space_due(&self.pins) if status == PMKV_OK else 0
+            if due:
+                space_collect(&self.txn, &self.pins, due)
         else:
             txn_abort(&self.txn)
         self.must(status, what)

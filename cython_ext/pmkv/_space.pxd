@@ -26,3 +26,4 @@ cdef int space_moved(Txn* t, u64 place, bint keeps_extent) noexcept nogil
 cdef int space_retire(Txn* t, const Record* r, bint by_hash) noexcept nogil
 cdef int space_collect(Txn* t, Pins* pins, u64 most) noexcept nogil
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil
+cdef u64 space_due(Pins* pins) noexcept nogil

@@ -301,24 +301,25 @@ cdef int finish(Txn* t, Pins* pins) noexcept nogil:
 
 
 cdef int space_commit(Txn* t, Pins* pins) noexcept nogil:
-    """Frees what the transaction retired, and commits; then looks after versions, if that is due.
+    """Frees what the transaction retired, and commits, once: whoever calls it without the interpreter's
+    lock takes that before the next commit, which may use what this one frees.
 
     An error leaves the pool as it was before the transaction.
     """
-    cdef u64 owed = COLLECT + 2 * t.freed_count if t.word_count else 0
+    cdef u64 owed = pins.moments.owed + (COLLECT + 2 * t.freed_count if t.word_count else 0)
     cdef int status = finish(t, pins)
-    if status == PMKV_OK and is_garbage_due(&pins.moments):
-        pay_off(t, pins, owed)
+    if status == PMKV_OK:
+        pins.moments.owed = owed if is_garbage_due(&pins.moments) else 0
     return status
 
 
-cdef void pay_off(Txn* t, Pins* pins, u64 more) noexcept nogil:
-    """Has versions looked at, when enough of them are owed that a commit pays."""
-    cdef u64 owed = pins.moments.owed + more
-    if owed >= COLLECT_FROM:
-        space_collect(t, pins, min(owed, <u64>COLLECT_MOST))
-        owed -= min(owed, <u64>COLLECT_MOST)
-    pins.moments.owed = owed if is_garbage_due(&pins.moments) else 0
+cdef u64 space_due(Pins* pins) noexcept nogil:
+    """How many versions space_collect is to look at now, since enough of them are owed; or 0."""
+    cdef u64 due = min(pins.moments.owed, <u64>COLLECT_MOST)
+    if due < COLLECT_FROM or not is_garbage_due(&pins.moments):
+        return 0
+    pins.moments.owed -= due
+    return due
 
 
 cdef int space_collect(Txn* t, Pins* pins, u64 most) noexcept nogil:

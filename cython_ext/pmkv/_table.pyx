@@ -110,6 +110,8 @@ cdef class Table(Reader):
                 status = space_commit(&self.e.txn, &self.e.pins)
         else:
             status = space_commit(&self.e.txn, &self.e.pins)
+        if status == PMKV_OK:
+            self.e.pay_off()
         return status
 
     @final
