@@ -32,6 +32,7 @@ MODULES = [
     ["_mapmove", "_treemove"],
     ["_versions", "_expiry"],  # L4
     ["_space"],
+    ["_codings"],
     ["_transaction"],
     ["_recovery", "_catalogue"],  # L5
     ["_check", "_sweep", "_compact"],
