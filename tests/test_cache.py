@@ -94,6 +94,17 @@ def test_colliding_hashes_are_told_apart_whoever_leaves_first() -> None:
     assert all(cache.get(n % 3, 7, 48, b"%d" % n) == value_of(n) for n in there)
 
 
+def test_commits_whose_hashes_collide_are_told_apart() -> None:
+    """A place that is the seed makes one factor of the hash zero."""
+    place = hash(b"a cache's seed") % 2**64
+    cache = Cache(MIB)
+    for commit in range(100):
+        assert cache.get(1, commit, place, b"key") is None
+        cache.put(1, commit, place, b"key", value_of(commit))
+    for commit in range(100):
+        assert cache.get(1, commit, place, b"key") == value_of(commit)
+
+
 # ---- the bound ----
 
 
@@ -148,6 +159,27 @@ def test_what_is_held_is_what_was_allocated(traced: None) -> None:
     cache.clear()
     assert tracemalloc.get_traced_memory()[0] - before < 1000
     assert (cache.held, cache.entries) == (0, 0)
+
+
+def test_held_is_exact_but_for_the_word_of_each_allocation(traced: None) -> None:
+    """Of a node, 48 bytes and the key, and a value, 33 and its own, nothing is rounded here."""
+    cache = Cache(MIB)
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(6000):
+        cache.put(1, number, number * 16, b"8 bytes.", value_of(number, 7))
+    allocated = tracemalloc.get_traced_memory()[0] - before
+    assert cache.evictions == 0
+    assert abs(allocated + 16 * cache.entries + 32 - cache.held) < 500
+
+
+def test_not_even_growing_takes_more_than_the_capacity(traced: None) -> None:
+    cache = Cache(MIB)
+    before = tracemalloc.get_traced_memory()[0]
+    keep(cache, range(500), size=20_000)
+    tracemalloc.reset_peak()
+    keep(cache, range(500, 20_000), size=10)
+    assert cache.entries > 4000
+    assert tracemalloc.get_traced_memory()[1] - before < MIB + 10 * KIB
 
 
 @pytest.fixture
@@ -261,6 +293,37 @@ def test_who_comes_back_soon_stays() -> None:
     keep(cache, returning)
     keep(cache, range(30_000, 60_000))
     assert found(cache, returning) > 280
+
+
+def test_ghosts_outlive_the_growth_of_the_table() -> None:
+    cache = Cache(MIB)
+    returning = range(50)
+    keep(cache, returning, size=5000)
+    keep(cache, range(1000, 1250), size=5000)
+    assert found(cache, returning) == 0
+    keep(cache, range(2000, 5000))
+    assert cache.entries > 2000
+    keep(cache, returning)
+    keep(cache, range(10_000, 40_000))
+    assert found(cache, returning) == 50
+
+
+def test_in_the_main_queue_who_is_used_stays_longer() -> None:
+    cache = Cache(MIB)
+    used, unused = range(1500), range(1500, 3000)
+    keep(cache, range(3000))
+    for _ in range(2):
+        found(cache, range(3000))
+    keep(cache, range(10_000, 20_000))
+    for first in range(20_000, 30_000, 1000):
+        found(cache, used)
+        later = range(first, first + 400)
+        keep(cache, later)
+        for _ in range(2):
+            found(cache, later)
+        keep(cache, range(first + 400, first + 1000))
+    assert found(cache, unused) == 0
+    assert found(cache, used) > 1400
 
 
 def test_what_was_hot_once_goes_in_the_end() -> None:

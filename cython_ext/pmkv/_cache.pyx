@@ -62,8 +62,11 @@ cdef inline u64 tables_size(u64 slot_count) noexcept:
 
 
 cdef inline u64 hash_of(u64 seed, u64 commit, u64 place) noexcept:
-    """Twice folded: places are multiples of 16, and low bits of the hash choose the slot."""
-    return pmkv_fold(pmkv_fold(place ^ seed, commit ^ PMKV_HASH_K0), PMKV_HASH_K0)
+    """Twice folded: places are multiples of 16, and low bits of the hash choose the slot.
+
+    The seed enters both factors: a pool that was made for it cannot bring numbers that all meet.
+    """
+    return pmkv_fold(pmkv_fold(place ^ seed, commit ^ seed ^ PMKV_HASH_K0), PMKV_HASH_K0)
 
 
 cdef inline uint32_t fingerprint_of(u64 hash) noexcept:
