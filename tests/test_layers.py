@@ -36,7 +36,7 @@ MODULES = [
     ["_transaction"],
     ["_recovery", "_catalogue"],  # L5
     ["_check", "_sweep", "_compact"],
-    ["_arguments", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
+    ["_arguments", "_cache", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
     ["_crashes"],
     ["_simulator"],
     ["_engine"],
@@ -49,7 +49,7 @@ PACKAGE = [
     ["_errors", "_types", "_version"],
     ["_objects"],
     ["_arrays"],
-    ["_arguments", "_engine", "_reading"],
+    ["_arguments", "_cache", "_engine", "_reading"],
     ["_table", "_unordered", "_private"],
     ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
@@ -62,6 +62,7 @@ PACKAGE = [
 ]
 UPPER = {
     "_arguments",
+    "_cache",
     "_engine",
     "_reading",
     "_table",
