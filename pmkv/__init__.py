@@ -9,6 +9,7 @@ A store is a mapping of bytes to bytes:
         db[b"key"]                  # b"value"
 """
 
+from pmkv._codec import register_codec
 from pmkv._errors import (
     ClosedError,
     CodecError,
@@ -57,4 +58,5 @@ __all__ = [
     "__version__",
     "error",
     "open",
+    "register_codec",
 ]

@@ -11,37 +11,33 @@ from typing import Any, Final
 
 from pmkv._errors import PoolExistsError
 from pmkv._face import Face
+from pmkv._namespaces import CODECS_NAME, has_codecs
 
 _PAIRS: Final = 2000  # of one commit
 _BYTES: Final = 8 << 20  # the same, unless one value is larger
 
 
 def _copy_pairs(source: Face, target: Face) -> None:
-    """All pairs, with the times when they expire, in commits of a bounded size."""
-    expires = source._anything_expires()
-    batch: list[tuple[Any, bytes]] = []
+    """All pairs as they are stored, with the times when they expire, in commits of a bounded size."""
+    batch: list[tuple[Any, tuple[int, bytes, int]]] = []
     size = 0
-    for key, value in source.items():
-        time = source._expiry(key) if expires else 0
-        if time:
-            target._put_until(key, value, time)
-            continue
-        batch.append((key, value))
-        size += len(key) + len(value)
+    for key, stored in source.items():
+        batch.append((key, stored))
+        size += len(key) + len(stored[1])
         if len(batch) == _PAIRS or size >= _BYTES:
-            target.put_many(batch)
+            target._put_stored(batch)
             batch, size = [], 0
-    target.put_many(batch)
+    target._put_stored(batch)
 
 
 def _copy_all(source: Any, target: Any) -> None:
-    """The default namespace, and those with names."""
+    """The default namespace, and those with names, also the hidden one of codecs."""
     _copy_pairs(source, target)
-    for name in source.namespaces():
-        space = source._namespace_of_bytes(name)
+    for name in source.namespaces() + ([CODECS_NAME] if has_codecs(source) else []):
+        space = source._namespace_as_stored(name)
         keys = "str" if space._keys_are_str() else "bytes"
         options = keys, space._is_ordered(), space._values_option()
-        _copy_pairs(space, target._namespace_of_bytes(name, *options))
+        _copy_pairs(space, target._namespace_as_stored(name, *options))
 
 
 def _settle(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import random
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, Self
@@ -198,6 +199,12 @@ class Face(Table, MutableMapping[Any, Any]):
         if not writable:
             return _arrays.read(value, key)
         return _arrays.writable(value, key, _private.private(self, value, value))
+
+    def _some_keys(self, most: int) -> list[Any]:
+        """Keys from all over the mapping, or the first ones of one without order."""
+        if self._is_ordered():
+            return self.sample(most)
+        return list(itertools.islice(self, most))
 
     def setdefault(self, key: Key, default: Any = b"") -> Any:
         """The value of the key, stored first if it was missing."""

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
-from pmkv import _compaction, _namespaces, _objects, _session, _snapshot, _store
+from pmkv import _coding, _compaction, _namespaces, _objects, _session, _snapshot, _store
 from pmkv._arguments import human
 from pmkv._copy import copy_into
 from pmkv._face import Face
 from pmkv._medium import Medium
-from pmkv._types import Info
+from pmkv._types import Info, Stat
+from pmkv._writeback import Writeback
 
 
 class Namespace(_namespaces.Named, Face):
@@ -26,6 +27,10 @@ class Namespace(_namespaces.Named, Face):
 
     def __repr__(self) -> str:
         return f"<pmkv.Namespace {self.name!r}>"
+
+    def train_dictionary(self, size: int = 16 << 10) -> int:
+        """As that of the store, for the values of this namespace."""
+        return _coding.train_dictionary(self.source, self, size)
 
 
 class _WithNamespaces(Face):
@@ -38,23 +43,29 @@ class _WithNamespaces(Face):
         keys: Literal["bytes", "str"] | None = None,
         ordered: bool | None = None,
         values: Literal["bytes", "msgpack", "pickle"] | _objects.Dumps | None = None,
+        codec: str | None = None,
     ) -> Namespace:
         """The namespace of that name, a mapping of its own; made if it is missing.
 
         Options are kept in the pool and need not be repeated, but for values="pickle" and a
-        serializer of one's own; a contradiction is an Error. That of a transaction belongs to it.
+        serializer of one's own; a contradiction is an Error. `codec`, such as "lz4" or "plain", may
+        change: values that are there keep theirs. That of a transaction belongs to it.
         """
         option = 0 if values is None else _objects.serializer(values).option
+        option |= _coding.options_of(codec)
         space = Namespace(self, name, keys=keys, ordered=ordered, values=option)
         chosen = _objects.agreed(space._values_option(), values, f"namespace {name!r}")
         space._speak(chosen.dumps, chosen.loads)
+        _coding.use_codec(self, space, self._coder().context, name, codec)
         return space
 
-    def _namespace_of_bytes(
+    def _namespace_as_stored(
         self, name: str, keys: Any = None, ordered: bool | None = None, option: int = 0
     ) -> Namespace:
-        """The same, with values as the bytes that they are stored as."""
-        return Namespace(self, name, keys=keys, ordered=ordered, values=option)
+        """The same, with values as they are stored."""
+        space = Namespace(self, name, keys=keys, ordered=ordered, values=option)
+        space._show_stored()
+        return space
 
     def namespaces(self) -> list[str]:
         """The names of all namespaces, sorted."""
@@ -83,6 +94,7 @@ class Store(_store.Core, _WithNamespaces):
     _medium: Medium
     _options_given: dict[str, Any]
     _serializer: _objects.Serializer
+    _writeback: Writeback | None = None
     _open_other: Callable[..., Store]
 
     def _adopt(
@@ -92,10 +104,12 @@ class Store(_store.Core, _WithNamespaces):
         medium: Medium,
         options: dict[str, Any],
         serializer: _objects.Serializer,
+        writeback: Writeback,
         open_other: Callable[..., Store],
     ) -> None:
         self._fd, self._flag, self._medium, self._options_given = fd, flag, medium, options
         self._serializer, self._open_other = serializer, open_other
+        self._writeback = writeback
         self._speak(serializer.dumps, serializer.loads)
 
     def __enter__(self) -> Self:
@@ -154,11 +168,11 @@ class Store(_store.Core, _WithNamespaces):
                 ordered=self._is_ordered(),
                 values=self._serializer,
             )
-            target._speak(None, None)
+            target._set_options(self._options())
             return target
 
         with self.snapshot() as moment:
-            moment._speak(None, None)
+            moment._show_stored()
             target = os.path.abspath(os.fsdecode(path))
             copy_into(moment, target, open_target, Store.compact if compact else Store.sync)
 
@@ -170,10 +184,10 @@ class Store(_store.Core, _WithNamespaces):
         _namespaces.drop(self, name)
 
     def sync(self) -> None:
-        """Empties the redo ring, so that the next open has nothing to replay, and finishes what an
-        interrupted drop() left.
+        """Writes back what is dirty: what was written lazily is durable when it returns.
 
-        Every write was durable when it returned already. Raises OSError.
+        Besides, it empties the redo ring, so that the next open has nothing to replay, and finishes what
+        an interrupted drop() left. Raises PoolFullError, CodecError, OSError: what is dirty stays so.
         """
         _namespaces.finish_drops(self)
         super().sync()
@@ -203,18 +217,51 @@ class Store(_store.Core, _WithNamespaces):
             "keys": "str" if options & 1 else "bytes",
             "values": self._serializer.name,
             "ordered": not options & 2,
+            "codec": _coding.codec_name(options),
+            "durability": self._options_given.get("durability", "sync"),
             **pool,
         }
 
+    def stat(self) -> Stat:
+        """Counts and sizes in bytes, at once at any size of the pool: see pmkv.Stat.
+
+        Of what is stored lazily, what is dirty is written back first.
+        """
+        counts = super().stat()
+        counts["codecs"], counts["paths"] = _coding.counts(
+            self._codings(), *_namespaces.totals(self)
+        )
+        return counts
+
+    def train_dictionary(self, size: int = 16 << 10) -> int:
+        """Trains a dictionary of at most `size` bytes on values of the default namespace; its size.
+
+        From then on new values are compressed with it (codec "lz4" or "zstd"), which small ones need that
+        are like each other. It is kept in the pool. Raises CodecError where there is too little
+        to learn from, or `zstandard` is not installed.
+        """
+        return _coding.train_dictionary(self, self, size)
+
     def close(self) -> None:
-        """Closes the pool; again does nothing. BufferError while views are alive."""
+        """Writes back what is dirty, and closes the pool; again does nothing.
+
+        BufferError while views are alive. What cannot be written back (PoolFullError, CodecError) keeps the
+        store open: make room, overwrite it or delete it.
+        """
         try:
             self._close()
         finally:
             if self.closed:
                 self._close_file()
 
+    def _write_back(self) -> None:
+        """At the interpreter's end: what is dirty, for who did not close the store."""
+        if self._writeback is not None:
+            self._writeback.flush()
+
     def _close_file(self) -> None:
+        if self._writeback is not None:
+            self._writeback.stop()
         if self._fd >= 0:
             self._detach()
             fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child's inherited mapping would keep the lock
@@ -224,11 +271,15 @@ class Store(_store.Core, _WithNamespaces):
     def _forget_after_fork(self) -> None:
         if not self.closed:
             self._forked()
+        if self._writeback is not None:
+            self._writeback.forget_thread()
         if self._fd >= 0:
             os.close(self._fd)  # the lock is the open file's, which the parent still has: it stays
             self._fd = -1
 
     def __del__(self) -> None:
-        with contextlib.suppress(BufferError):  # views that die with the store: nothing is lost
-            self._close()
-        self._close_file()
+        try:
+            with contextlib.suppress(BufferError):  # views that die with the store: nothing is lost
+                self._close()
+        finally:
+            self._close_file()

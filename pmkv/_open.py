@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copyreg
 import ctypes
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from pmkv import _medium, _objects, _store
+from pmkv import _coding, _medium, _objects, _store
 from pmkv._errors import (
     Error,
     LockError,
@@ -28,6 +29,7 @@ from pmkv._errors import (
 )
 from pmkv._handle import Store
 from pmkv._version import __version__
+from pmkv._writeback import Writeback
 
 # Sizes of a new pool, in bytes and pages: 6 MiB of file to begin with.
 _INITIAL_PAGES: Final = 512
@@ -54,18 +56,18 @@ _UNITS: Final = {"": 1, "b": 1, "k": 10, "m": 20, "g": 30, "t": 40}
 _open_stores: weakref.WeakValueDictionary[int, Store] = weakref.WeakValueDictionary()
 
 
-def _bytes_of(size: int | str | None) -> int | None:
-    """`max_size` in bytes: 1048576 and "1 MiB" are the same."""
-    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0):
+def _bytes_of(size: int | str | None, name: str = "max_size", least: int = 1) -> int | None:
+    """A size in bytes: 1048576 and "1 MiB" are the same."""
+    if size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= least):
         return size
     if isinstance(size, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", size.lower())
         if found:
             unit = _UNITS[found[2]] if found[2] else 0
             number = int(float(found[1]) * (1 << unit))
-            if number > 0:
+            if number >= least:
                 return number
-    raise ValueError(f"max_size is a number of bytes or a text such as '1 GiB', not {size!r}")
+    raise ValueError(f"{name} is a number of bytes or a text such as '1 GiB', not {size!r}")
 
 
 def _choose(name: str, given: object, allowed: tuple[object, ...]) -> None:
@@ -276,6 +278,14 @@ def _forget_in_child() -> None:
         store._forget_after_fork()
 
 
+def _write_back_at_exit() -> None:
+    """What is dirty in stores that nobody has closed."""
+    for store in list(_open_stores.values()):
+        if not store.closed:
+            store._write_back()
+
+
+atexit.register(_write_back_at_exit)
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
@@ -293,11 +303,15 @@ def open(
     flag: Literal["r", "w", "c", "n"] = "c",
     mode: int = 0o666,
     *,
-    codec: None = None,
+    codec: str | None = None,
+    key: bytes | None = None,
     keys: Literal["bytes", "str"] = _UNSET,
     values: Literal["bytes", "msgpack", "pickle"] | _objects.Dumps = _UNSET,
     ordered: bool = _UNSET,
-    durability: Literal["sync"] = "sync",
+    durability: Literal["sync", "lazy"] = "sync",
+    buffer_size: int | str = "32 MiB",
+    writeback_interval: float = 1.0,
+    cache_size: int | str = "32 MiB",
     max_size: int | str | None = None,
     persistence: Literal["auto", "cacheline", "byte", "page", "process"] = "auto",
     verify: bool | Literal["all"] = True,
@@ -308,11 +322,21 @@ def open(
     flag: "r" read only, "w" read and write, "c" the same and made if missing, "n" made anew.
     mode: permissions of a new file, less the umask.
     keys: what iteration returns keys as; kept in the pool, "bytes" for a new one.
+    codec: what new values are encoded with: "lz4"; "zstd", "aes", "chacha20" (extras); a codec of
+        your own (`pmkv.register_codec`); several: "lz4+aes". Kept in the pool; given again, it is
+        from then on another, "plain" for none: values that are there keep theirs.
+    key: of encryption, 32 bytes (for aes also 16 or 24); never stored. Pickling a store leaves it out.
     values: "bytes"; "msgpack": objects, with dates, tuples, sets, NumPy arrays; "pickle", which
         runs what is in the pool, and so must be asked for each time; or an object with dumps and
         loads, which must be given each time. Kept in the pool, "bytes" for a new one.
     ordered: whether ordered keys are wanted; kept in the pool, True for a new one.
         Without them there are no ranges, prefixes, or cursors, and less is stored.
+    durability: "sync": a write is durable when it returns. "lazy": it returns at once; what is
+        dirty is written back by `sync()`, `close()`, when the buffer is half full, and after
+        `writeback_interval` seconds. A crash loses what is dirty, never a part of a batch, and
+        nothing earlier before something later.
+    buffer_size: DRAM that dirty values may take, bytes or a text.
+    cache_size: DRAM that decoded values may take, for values under codecs; 0 for none.
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its
@@ -320,21 +344,25 @@ def open(
 
     Raises PoolNotFoundError (FileNotFoundError), PoolPermissionError (PermissionError),
     LockError (names who has it open), CorruptedError (foreign, damaged or truncated file),
-    VersionMismatchError (newer), PoolFullError, ValueError. A file that is refused is not
+    VersionMismatchError (newer), CodecError (the key does not fit), PoolFullError, ValueError. A file that is refused is not
     written to.
     """
     path = os.path.abspath(os.fsdecode(path))
     _choose("flag", flag, ("r", "w", "c", "n"))
     _choose("persistence", persistence, ("auto", *_store.DOMAINS))
-    _choose("codec", codec, (None,))
     asked = None if values is _UNSET else _objects.serializer(values)
-    _choose("durability", durability, ("sync",))
+    _choose("durability", durability, ("sync", "lazy"))
     _choose("verify", verify, (True, False, "all"))
     if keys is not _UNSET:
         _choose("keys", keys, ("bytes", "str"))
     limit = _bytes_of(max_size)
+    buffer_bytes = _bytes_of(buffer_size, "buffer_size", 0) or 0
+    cache_bytes = _bytes_of(cache_size, "cache_size", 0) or 0
+    if not writeback_interval > 0:
+        raise ValueError(f"writeback_interval is in seconds, more than 0, not {writeback_interval!r}")
     options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
     options |= asked.option if asked is not None else 0
+    options |= _coding.options_of(codec)
     try:
         fd = _open_file(path, flag, mode, persistence, limit, options)
     except Error:
@@ -361,13 +389,27 @@ def open(
             if contradiction:
                 raise Error(f"{path}: {contradiction}")
             serializer = _objects.agreed(store._options(), asked, path)
+            writeback = Writeback(path, store._set_sizes(buffer_bytes, cache_bytes), writeback_interval)
+            store._write_back_by(writeback, durability == "lazy")
+            context = _coding.context_of(store, key)
+            if key is not None:
+                _coding.try_key(store, context, path)
+            _coding.use_codec(store, store, context, "", codec)
         except BaseException:
             store._close()
             store._detach()  # whoever keeps the exception keeps the store, but not this descriptor
             raise
-    given: dict[str, Any] = {"max_size": limit, "persistence": persistence, "verify": verify}
+    given: dict[str, Any] = {
+        "max_size": limit,
+        "persistence": persistence,
+        "verify": verify,
+        "durability": durability,
+        "buffer_size": buffer_bytes,
+        "writeback_interval": writeback_interval,
+        "cache_size": cache_bytes,
+    }
     if values is not _UNSET:
         given["values"] = values
-    store._adopt(fd, flag, medium, given, serializer, open)
+    store._adopt(fd, flag, medium, given, serializer, writeback, open)
     _open_stores[id(store)] = store
     return store

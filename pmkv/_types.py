@@ -20,8 +20,39 @@ class Bounds(TypedDict, total=False):
     include_stop: bool
 
 
+class PathStat(TypedDict):
+    """What `stat()` counts of a path, or a codec: values; their bytes before and behind the codec."""
+
+    entries: int
+    raw_bytes: int
+    stored_bytes: int
+
+
+class WritebackStat(TypedDict):
+    """What `stat()` says of lazy writes: commits, what they held, and how many keys are dirty."""
+
+    batches: int
+    values: int
+    bytes: int
+    dirty: int
+
+
+class CacheStat(TypedDict):
+    """What `stat()` says of the cache of decoded values."""
+
+    entries: int
+    bytes: int
+    hits: int
+    misses: int
+    evictions: int
+
+
 class Stat(TypedDict):
-    """What `stat()` returns; sizes in bytes."""
+    """What `stat()` returns; sizes in bytes.
+
+    `entries` and `live_bytes` are of the default namespace; `paths` and `codecs` of all. The bytes of the
+    direct path are those of its values and of all keys.
+    """
 
     entries: int
     live_bytes: int
@@ -32,6 +63,10 @@ class Stat(TypedDict):
     free_pages: int
     limbo_entries: int
     commit: int
+    paths: dict[str, PathStat]
+    codecs: dict[str, PathStat]
+    writeback: WritebackStat
+    cache: CacheStat
 
 
 class PoolInfo(TypedDict):
@@ -63,10 +98,12 @@ class Info(PoolInfo):
     keys: str
     values: str
     ordered: bool
+    codec: str | None
+    durability: str
 
 
 class Memory(TypedDict):
-    """What `memory()` returns: DRAM that the handle holds, in bytes. None of it is per key."""
+    """What `memory()` returns: DRAM that the handle holds, in bytes. None of it is per key of the pool."""
 
     handle_bytes: int
     transaction_bytes: int

@@ -41,7 +41,8 @@ MODULES = [
     ["_simulator"],
     ["_engine"],
     ["_reading"],
-    ["_table", "_unordered", "_private"],
+    ["_writing", "_unordered", "_private"],
+    ["_table"],
     ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
 ]

@@ -12,6 +12,7 @@ cdef struct Bytes:
     Py_buffer buffer
 
 cdef int read_other(object given, Bytes* b, bint is_key) except -1
+cdef bytes as_bytes(object given, bint is_key)
 cdef int refuse_size(u64 size, bint is_key) except -1
 cdef int need_text(object key) except -1
 cdef int refuse_number(object key, bint missing) except -1
@@ -47,3 +48,5 @@ cdef class Batch:
     cdef int keep(self, object given, bint is_key, const char** data, u64* size) except -1
     cdef int append_key(self, object key) except -1
     cdef int append(self, object key, object value) except -1
+    cdef int append_encoded(self, list keys, list values, object encoder) except -1
+    cdef int append_stored(self, bytes key, u64 coding, bytes value, u64 expiry) except -1

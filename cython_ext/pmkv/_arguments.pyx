@@ -44,6 +44,16 @@ cdef int read_other(object given, Bytes* b, bint is_key) except -1:
     return 0
 
 
+cdef bytes as_bytes(object given, bint is_key):
+    """A key or value as a bytes object, the same if it is one."""
+    cdef Bytes b
+    read_bytes(given, &b, is_key)
+    try:
+        return given if PyBytes_CheckExact(given) else b.data[:b.size]
+    finally:
+        release(&b)
+
+
 cdef int refuse_type(object given, bint is_key) except -1:
     name = type(given).__name__
     if is_key:
@@ -149,6 +159,22 @@ cdef class Batch:
         self.keep(value, False, &item.value, &item.value_size)
         item.may_change = not isinstance(value, (bytes, str))
         return self.append_key(key)
+
+    cdef int append_stored(self, bytes key, u64 coding, bytes value, u64 expiry) except -1:
+        """A pair whose value was encoded, or copied with its time of expiry."""
+        cdef Item* item = &self.items[self.count]
+        self.keep(value, False, &item.value, &item.value_size)
+        item.coding, item.expiry = coding, expiry
+        return self.append_key(key)
+
+    cdef int append_encoded(self, list keys, list values, object encoder) except -1:
+        """Pairs whose values go under a codec, or None.  Python code runs."""
+        cdef Py_ssize_t i
+        coded = [(0, value) for value in values] if encoder is None else encoder.encode_many(keys, values)
+        for i in range(len(keys)):
+            word, data = coded[i]
+            self.append_stored(keys[i], word, data, 0)
+        return 0
 
     def __dealloc__(self):
         free(self.items)

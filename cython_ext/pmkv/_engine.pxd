@@ -1,5 +1,7 @@
 """_engine.pxd (L6): an open pool, and who may write to it."""
 from cpython.pythread cimport PyThread_type_lock
+from pmkv._buffer cimport Buffer
+from pmkv._cache cimport Cache
 from pmkv._core cimport pmkv_superblock, u64
 from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn
@@ -37,12 +39,19 @@ cdef class Engine:
     cdef bint compacting          # some thread compacts the pool
     cdef bint finishing           # some thread takes away what dropped namespaces have left
     cdef str unusable_because
+    cdef Buffer buffer            # what was written lazily; never None
+    cdef Cache cache              # of decoded values; never None
+    cdef object writeback         # pmkv._writeback.Writeback: writes the buffer back
+    cdef bint writing_back        # a step of that runs
     cdef readonly str path
 
     cdef int need_open(self) except -1
     cdef int fail(self, int status) except -1
     cdef str kept_text(self)
     cdef int damaged(self, int site, u64 place) except -1
+    cdef str damage_text(self)
+    cdef int flush(self) except -1
+    cdef int wait_for_turn(self) except -1
     cdef int need_writable(self) except -1
     cdef int take_lock(self) except -1
     cdef bint try_lock(self) noexcept

@@ -12,7 +12,10 @@ Threads
   3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
      change during a step that may run without the GIL: a view waits for it first, and what is
      dropped meanwhile is dropped when it is done.  The same holds for moments.
-  4. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
+  4. Nobody becomes the writer, and no moment begins, while the buffer holds anything: it is written
+     back first, so what is durable is always a prefix of what was written.  What is written lazily waits
+     for a writer, but not for a writeback.
+  5. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
 from cython cimport final, no_gc_clear
 from cpython.pythread cimport (
@@ -90,6 +93,7 @@ cdef class Engine:
         self.pool.m.fd = -1
         self.unusable_because = "not opened"
         self.dropped, self.ended = [], []
+        self.buffer, self.cache = Buffer(0), Cache(0)
         self.lock = PyThread_allocate_lock()
         self.turn = PyThread_allocate_lock()
         if self.lock == NULL or self.turn == NULL:
@@ -191,7 +195,6 @@ cdef class Engine:
     cdef int fail(self, int status) except -1:
         """Raises the exception of a status."""
         cdef int code = self.pool.fault.os_error
-        where = f"at byte {file_offset(&self.pool, self.pool.fault.place):#x} of the file"
         if status == PMKV_NO_MEMORY:
             raise MemoryError(f"{self.path}: out of memory")
         if status == PMKV_FULL:
@@ -224,8 +227,16 @@ cdef class Engine:
             raise InvalidValueError(f"{self.path}: too much for one commit (two billion changed words); divide it")
         if status == PMKV_COLLISIONS:
             raise InvalidKeyError(f"{self.path}: too many keys share this key's hash")
-        raise CorruptedError(f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit "
-                             f"{where}; check() lists all damage")
+        if status == PMKV_TOO_MANY_CODINGS:
+            raise InvalidValueError(f"{self.path}: {CODING_SLOTS} combinations of codecs are in use already, and this "
+                                    "is one more; use one of those")
+        raise CorruptedError(self.damage_text())
+
+    @final
+    cdef str damage_text(self):
+        """What the pool's fault says."""
+        return (f"{self.path}: damaged: {site_texts[self.pool.fault.site].decode()} does not fit at byte "
+                f"{file_offset(&self.pool, self.pool.fault.place):#x} of the file; check() lists all damage")
 
     @final
     cdef str kept_text(self):
@@ -285,10 +296,29 @@ cdef class Engine:
         PyThread_release_lock(self.lock)
 
     @final
+    cdef int flush(self) except -1:
+        """Has what is dirty written back; raises why that failed."""
+        if self.buffer.count:
+            self.writeback.flush()
+        return self.need_open()
+
+    @final
+    cdef int wait_for_turn(self) except -1:
+        """Until nobody writes to the pool but a writeback; until this thread gives the GIL back, nobody does."""
+        while (self.locked or self.running) and not self.writing_back:
+            self.take_lock()
+            self.give_lock()
+        return self.need_open()
+
+    @final
     cdef int open_transaction(self, object token) except -1:
         """Begins a transaction that is open until close_transaction(), and holds `lock`."""
         self.need_writable()
         self.take_lock()
+        while self.buffer.count:
+            self.give_lock()
+            self.flush()
+            self.take_lock()
         self.start_running()
         self.sweep(SWEEP)
         self.stop_running()
@@ -410,7 +440,8 @@ cdef class Engine:
         """The moment, which is open until it is ended or forgotten."""
         cdef Moment moment = Moment.__new__(Moment)   # first: it may set off the collector, and that anything
         self.need_open()
-        if self.running:
+        while self.running or self.buffer.count:
+            self.flush()
             self.wait_for_writer()
         if moments_open(&self.pins.moments, self.pool.head) != PMKV_OK:
             raise MemoryError
@@ -495,6 +526,10 @@ cdef class Engine:
             if self.transaction is None:
                 raise Error(f"{self.path}: this thread is in the middle of a write")
             self.close_transaction(False)
+        while self.buffer.count:
+            self.flush()
+        if not self.usable:           # another thread was faster
+            return False
         self.usable = False           # no new use from here on; wait for those under way
         self.unusable_because = "the store is closed"
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):

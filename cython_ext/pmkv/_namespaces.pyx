@@ -24,6 +24,9 @@ cdef enum:
     HIDDEN_SIZE = 9
 
 cdef bytes HIDDEN = b"\0dropped\0"
+cdef bytes CODECS = b"\0codecs"       # dictionaries, and what keys are tried on
+
+CODECS_NAME = CODECS.decode()         # which no program can give
 
 
 cdef bytes raw_name(object name):
@@ -86,7 +89,7 @@ cdef class Named(Table):
     cdef Table source             # the store is not closed while this is in use
 
     def __cinit__(self, Table source not None, name, *, keys=None, ordered=None, u64 values=0):
-        cdef bytes raw = raw_name(name)
+        cdef bytes raw = CODECS if name == CODECS_NAME else raw_name(name)
         cdef u64 options = values | (PMKV_OPTION_KEYS_STR if keys == "str" else 0)
         cdef u64 place
         if isinstance(source, Named):
@@ -105,6 +108,7 @@ cdef class Named(Table):
         self.attach(source.e, place, source.verify, source.t, source.owner)
         self.look_back(source.moment)
         self.join_named()
+        self.lazy = source.lazy
         self.name, self.source = name, source
         if keys is not None and (keys == "str") != self.keys_are_str:
             raise Error(f"{source.e.path}: namespace {name!r}: its keys are {'str' if self.keys_are_str else 'bytes'}")
@@ -117,6 +121,22 @@ cdef Table catalogue_of(Table source):
     catalogue.attach(source.e, ROOT_CATALOGUE, source.verify, source.t, source.owner)
     catalogue.look_back(source.moment)
     return catalogue
+
+
+def has_codecs(Table source not None):
+    """Whether the pool has anything that codecs need."""
+    return find(source, CODECS) != 0
+
+
+def totals(Table source not None):
+    """Keys, and bytes of keys and values, of the default namespace and all that have names."""
+    cdef u64 place, entries = 0, live_bytes = 0
+    roots = [ROOT_DEFAULT_NAMESPACE] + [find(source, name.encode()) for name in names(source)]
+    source.e.need_open()
+    for place in roots:
+        entries += source.e.root(place + NAMESPACE_ENTRY_COUNT) if place else 0
+        live_bytes += source.e.root(place + NAMESPACE_LIVE_BYTES) if place else 0
+    return entries, live_bytes
 
 
 def names(Table source not None):

@@ -1,6 +1,7 @@
 """_reading.pxd (L6): a namespace as Python sees it, as far as it is read."""
 from cython cimport final
 from pmkv._arguments cimport Bytes
+from pmkv._buffer cimport Dirty
 from pmkv._core cimport u64
 from pmkv._engine cimport Engine, Moment
 from pmkv._pool cimport Pool
@@ -34,6 +35,9 @@ cdef class Reader:
     cdef bint keys_are_str
     cdef object dumps             # what makes bytes of values, and values of bytes; None: they are bytes
     cdef object loads
+    cdef object coder             # what decodes values under codecs
+    cdef object encoder           # the same object, if new values go under a codec; else None
+    cdef bint raw                 # values are shown as they are stored
     cdef bint ordered
     cdef bint gone                # its namespace was dropped: nothing may touch its root
     cdef void* next_named         # of the engine's list
@@ -87,9 +91,29 @@ cdef class Reader:
     @final
     cdef object key_of(self, const Record* r)
     @final
+    cdef u64 options(self) noexcept
+    @final
+    cdef void inherit(self, Reader source) noexcept
+    @final
+    cdef int need_clean(self) except -1
+    @final
+    cdef object dirty_value(self, object key, object default)
+    @final
+    cdef bint is_dirty(self, Dirty dirty) noexcept
+    @final
     cdef object value_of(self, const Record* r)
     @final
+    cdef object other_value_of(self, const Record* r)
+    @final
     cdef object bytes_of(self, const Record* r)
+    @final
+    cdef object decoded_value_of(self, const Record* r)
+    @final
+    cdef object decoded(self, bytes key, u64 coding, object stored)
+    @final
+    cdef object stored_of(self, const Record* r)
+    @final
+    cdef int damaged_value(self, int site, u64 place, const Record* r) except -1
     @final
     cdef object loaded(self, object key, object data)
     @final

@@ -11,7 +11,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcpy
-from pmkv._arguments cimport Bytes, list_of, read_bytes, release
+from pmkv._arguments cimport Bytes, as_bytes, list_of, read_bytes, release
+from pmkv._buffer cimport Dirty
 from pmkv._core cimport *
 from pmkv._engine cimport Engine, Moment
 from pmkv._expiry cimport Due, anything_expires, clock_now, expiry_compare, expiry_first, expiry_next, expiry_of
@@ -20,7 +21,9 @@ from pmkv._mapping cimport (
     Probe, mapping_get, mapping_hash, mapping_locate, mapping_match, mapping_prefetch_bucket,
     mapping_prefetch_record,
 )
-from pmkv._records cimport Record, crc32c, record_body_is_whole, record_commit, record_parse, record_verify
+from pmkv._records cimport (
+    RECORD_CODED, Record, crc32c, record_body_is_whole, record_coding, record_commit, record_parse, record_verify,
+)
 from pmkv._space cimport pins_add
 from pmkv._transaction cimport transaction_find_any
 from pmkv._treenode cimport tree_word
@@ -30,7 +33,11 @@ from pmkv._versions cimport (
 )
 from pmkv._writeset cimport Txn
 
-from pmkv._errors import ClosedError, CodecError, NotFoundError
+from pmkv._errors import ClosedError, CodecError, CorruptedError, NotFoundError
+
+cdef object ABSENT = object()         # there is no value
+cdef object NOT_DIRTY = object()      # the buffer says nothing of the key
+cdef object STORED = object()         # in place of what makes objects of bytes: nothing does
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
@@ -85,9 +92,18 @@ cdef class Reader:
         self.id = e.root(namespace + NAMESPACE_ID)
         self.mapping = namespace + NAMESPACE_MAPPING
         self.verify = verify
-        options = e.root(namespace + NAMESPACE_OPTIONS)
+        options = self.options()
         self.keys_are_str = (options & PMKV_OPTION_KEYS_STR) != 0
         self.ordered = not options & PMKV_OPTION_UNORDERED
+
+    @final
+    cdef u64 options(self) noexcept:
+        return self.e.root(self.namespace + NAMESPACE_OPTIONS)
+
+    @final
+    cdef void inherit(self, Reader source) noexcept:
+        """Values are what they are for another table of the same namespace."""
+        self.dumps, self.loads, self.coder, self.encoder = source.dumps, source.loads, source.coder, source.encoder
 
     @final
     cdef int look_back(self, Moment moment) except -1:
@@ -185,10 +201,23 @@ cdef class Reader:
     @final
     cdef inline object value_of(self, const Record* r):
         """The value, its checksum tested; as bytes, or the object that was made bytes."""
-        if self.loads is None:
-            return self.bytes_of(r)
+        if self.loads is None and r.flags < RECORD_CODED:
+            return self.stored_of(r)
+        return self.other_value_of(r)
+
+    @final
+    cdef object other_value_of(self, const Record* r):
+        """The same of what is coded, or an object; or as it is stored."""
+        cdef u64 coding = record_coding(r), time = 0
+        cdef int status
         key = r.key[:r.key_size]
-        return self.loaded(key, self.bytes_of(r))
+        if self.raw:
+            status = expiry_of(self.pool, self.t, r, &time)
+            if status < 0:
+                self.e.fail(status)
+            return coding, self.stored_of(r), time
+        data = self.bytes_of(r)
+        return data if self.loads is None else self.loaded(key, data)
 
     @final
     cdef object loaded(self, object key, object data):
@@ -201,9 +230,47 @@ cdef class Reader:
 
     @final
     cdef inline object bytes_of(self, const Record* r):
-        """The value as bytes: one copy."""
-        if self.verify and not record_body_is_whole(self.pool, r):
-            self.e.damaged(PMKV_CHECK_RECORD, r.place)
+        """The value as bytes."""
+        return self.stored_of(r) if r.flags < RECORD_CODED else self.decoded_value_of(r)
+
+    @final
+    cdef object decoded_value_of(self, const Record* r):
+        """The bytes that were encoded.  Python code runs: not in a step that holds `turn`.
+
+        What an open transaction has stored is not for the cache: an abort takes it back, and its number.
+        """
+        cdef u64 coding = record_coding(r), commit = record_commit(r), place = r.place
+        cdef bint settled = self.t == NULL or commit != self.t.commit
+        cdef bytes value = None, key
+        if settled:
+            value = self.e.cache.find(self.id, commit, place, r.key, r.key_size)
+        if value is None:
+            key = r.key[:r.key_size]
+            value = self.decoded(key, coding, self.stored_of(r))
+            if settled:
+                self.e.cache.keep(self.id, commit, place, key, len(key), value)
+        return value
+
+    @final
+    cdef object decoded(self, bytes key, u64 coding, object stored):
+        """The bytes of which `stored` was made.  Python code runs."""
+        if coding == 0:
+            return stored
+        if self.coder is None:
+            raise CodecError(f"{self.e.path}: the value of key {key!r:.60} is under a codec, and this handle has none")
+        return self.coder.decode(coding, key, stored)
+
+    @final
+    cdef int damaged_value(self, int site, u64 place, const Record* r) except -1:
+        """The value's key is what it was found by."""
+        self.pool.fault.site, self.pool.fault.place = site, place
+        raise CorruptedError(f"the value of key {r.key[:min(r.key_size, 60)]!r} is damaged: {self.e.damage_text()}")
+
+    @final
+    cdef inline object stored_of(self, const Record* r):
+        """The value as bytes, as it is stored: one copy.  What goes to a codec is tested always."""
+        if (self.verify or r.flags >= RECORD_CODED) and not record_body_is_whole(self.pool, r):
+            self.damaged_value(PMKV_CHECK_RECORD, r.place, r)
         if r.extent_place == 0:
             return pmkv_bytes(&self.value_spares, r.value, r.value_size)
         return self.large_value_of(r)
@@ -212,21 +279,21 @@ cdef class Reader:
     cdef object large_value_of(self, const Record* r):
         cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
         cdef char* out = PyBytes_AS_STRING(value)
-        cdef bint whole = True
+        cdef bint whole = True, verify = self.verify or r.flags >= RECORD_CODED
         if r.value_size >= LARGE and not self.e.running:
             if pins_add(&self.e.pins, r.place) != PMKV_OK:
                 raise MemoryError
             self.e.busy += 1
             with nogil:
                 memcpy(out, r.value, r.value_size)
-                whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
+                whole = not verify or crc32c(out, r.value_size) == r.value_crc
             self.e.busy -= 1
             self.e.unpin(r.place)
         else:
             memcpy(out, r.value, r.value_size)
-            whole = not self.verify or crc32c(out, r.value_size) == r.value_crc
+            whole = not verify or crc32c(out, r.value_size) == r.value_crc
         if not whole:
-            self.e.damaged(PMKV_CHECK_VALUE, r.extent_place)
+            self.damaged_value(PMKV_CHECK_VALUE, r.extent_place, r)
         return value
 
     @final
@@ -346,9 +413,42 @@ cdef class Reader:
         value = self.value_of(r)
         return value if shows == SHOW_VALUES else (self.key_of(r), value)
 
+    # -- what is dirty: in the buffer, and newer than the pool --
+
+    @final
+    cdef int need_clean(self) except -1:
+        """Nothing is dirty, for who looks at more than one key."""
+        while self.e.buffer.count and self.plain:
+            self.e.flush()
+        return 0
+
+    @final
+    cdef bint is_dirty(self, Dirty dirty) noexcept:
+        """Whether it is a value; else that there is none."""
+        return dirty.value is not None and (dirty.expiry == 0 or dirty.expiry > clock_now())
+
+    @final
+    cdef object dirty_value(self, object key, object default):
+        """The value of the key if it is dirty, or `default` if that is that there is none; else NOT_DIRTY."""
+        cdef Dirty dirty
+        cdef bytes raw = as_bytes(key, True)
+        self.need_table()
+        dirty = self.e.buffer.find(self.id, raw)
+        if dirty is None:
+            return NOT_DIRTY
+        if not self.is_dirty(dirty):
+            return default
+        return dirty.value if self.loads is None else self.loaded(raw, dirty.value)
+
     def __getitem__(self, key):
         """The value of `key`: bytes, one copy, or the object.  Raises NotFoundError, CorruptedError, CodecError."""
         cdef Record r
+        if self.e.buffer.count and self.plain:
+            value = self.dirty_value(key, ABSENT)
+            if value is ABSENT:
+                raise NotFoundError(key)
+            if value is not NOT_DIRTY:
+                return value
         if self.look_up(key, &r) == PMKV_OK:
             return self.value_of(&r)
         raise NotFoundError(key)
@@ -356,18 +456,29 @@ cdef class Reader:
     def get(self, key, default=None):
         """The value of `key`, or `default`.  Raises CorruptedError, CodecError."""
         cdef Record r
+        if self.e.buffer.count and self.plain:
+            value = self.dirty_value(key, default)
+            if value is not NOT_DIRTY:
+                return value
         if self.look_up(key, &r) == PMKV_OK:
             return self.value_of(&r)
         return default
 
     def __contains__(self, key):
         cdef Record r
+        cdef Dirty dirty
+        if self.e.buffer.count and self.plain:
+            self.need_table()
+            dirty = self.e.buffer.find(self.id, as_bytes(key, True))
+            if dirty is not None:
+                return self.is_dirty(dirty)
         return self.look_up(key, &r) == PMKV_OK
 
     @final
     cdef u64 entries(self) except? 0:
         """How many keys there are."""
         cdef u64 place = self.namespace + NAMESPACE_ENTRY_COUNT, word, expired = 0
+        self.need_clean()
         self.need_table()
         if not self.plain or anything_expires(self.pool, NULL):
             self.need_reader()
@@ -400,13 +511,30 @@ cdef class Reader:
     def __len__(self):
         return self.entries()
 
+    def _options(self):
+        return self.options()
+
+    def _is_writable(self):
+        return bool(self.pool.writable and self.as_of == 0)
+
     def _values_option(self):
-        """What the namespace's options say of its values."""
-        return self.e.root(self.namespace + NAMESPACE_OPTIONS) & ~(PMKV_OPTION_KEYS_STR | PMKV_OPTION_UNORDERED)
+        """What the namespace's options say of its values, and of their codec."""
+        return self.options() & ~<u64>(PMKV_OPTION_KEYS_STR | PMKV_OPTION_UNORDERED)
 
     def _speak(self, dumps, loads):
         """From here on values are made bytes, and bytes values, by these; None: they are bytes."""
         self.dumps, self.loads = dumps, loads
+
+    def _code(self, coder, bint encodes):
+        """From here on values under codecs are decoded by this, and new ones encoded if `encodes`."""
+        self.coder, self.encoder = coder, coder if encodes else None
+
+    def _coder(self):
+        return self.coder
+
+    def _show_stored(self):
+        """From here on values are shown as they are stored: coding, bytes, and when they expire."""
+        self.raw, self.loads = True, STORED
 
     def _keys_are_str(self):
         return bool(self.keys_are_str)
@@ -421,6 +549,7 @@ cdef class Reader:
         """When the key expires, in microseconds since 1970; 0: never, or it is not there."""
         cdef Record r
         cdef u64 time = 0
+        self.need_clean()
         cdef int status = self.look_up(key, &r)
         if status == PMKV_OK:
             status = expiry_of(self.pool, self.t, &r, &time)
@@ -436,14 +565,25 @@ cdef class Reader:
 
         Valid and unchanged for as long as anyone holds it, also when the key is overwritten or
         deleted; the store cannot be closed meanwhile.  A value larger than a page begins at a
-        page's start.  Raises NotFoundError, CorruptedError.
+        page's start.  Of a value under a codec, and of one that is not in the pool yet, it is a view of
+        bytes in DRAM.  Raises NotFoundError, CorruptedError, CodecError.
         """
         cdef Record r
         cdef _View view = _View.__new__(_View)   # now: it may set off the collector, and that anything
+        cdef Dirty dirty
+        if self.e.buffer.count and self.plain:
+            self.need_table()
+            dirty = self.e.buffer.find(self.id, as_bytes(key, True))
+            if dirty is not None and not self.is_dirty(dirty):
+                raise NotFoundError(key)
+            if dirty is not None:
+                return memoryview(dirty.value)
         if self.e.running:
             self.e.wait_for_writer()
         if self.look_up(key, &r) != PMKV_OK:
             raise NotFoundError(key)
+        if r.flags >= RECORD_CODED:
+            return memoryview(self.bytes_of(&r))
         if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
             if record_verify(self.pool, &r) != PMKV_OK:
                 self.e.fail(PMKV_CORRUPTED)
@@ -472,7 +612,7 @@ cdef class Reader:
         for first in range(0, n, TURN):
             if first:
                 self.let_others_run()
-            if not self.plain or self.loads is not None:
+            if not self.plain or self.loads is not None or self.e.buffer.count:
                 for i in range(first, min(first + TURN, n)):
                     found[i] = self.get(wanted[i], default)
             else:

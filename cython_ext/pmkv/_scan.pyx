@@ -475,6 +475,7 @@ def count(Reader table not None, *, prefix=None, start=None, stop=None, bint inc
         need_no_order(prefix is not None or start is not None or stop is not None)
         return table.entries()
     r = range_of(prefix, start, stop, include_start, include_stop)
+    table.need_clean()
     table.need_reader()
     if not counts_are_good(table):
         return walk(table, r)
@@ -521,6 +522,7 @@ def key_at(Reader table not None, index):
     cdef TreeCursor cursor
     cdef int status
     index = as_index(index)
+    table.need_clean()
     table.need_reader()
     need_no_order(not table.ordered)
     position = index if index >= 0 else index + table.entries()

@@ -28,7 +28,7 @@ cdef class Session(Table):
         self.token = object()
         self.store = table
         self.attach(table.e, table.namespace, table.verify, &table.e.txn, self.token)
-        self.dumps, self.loads = table.dumps, table.loads
+        self.inherit(table)
         table.e.open_transaction(self.token)   # last: nothing fails behind it and leaves the lock taken
 
     def __dealloc__(self):

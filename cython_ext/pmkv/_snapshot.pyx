@@ -18,7 +18,7 @@ cdef class Past(Table):
         source.need_reader()
         self.store = source
         self.attach(source.e, source.namespace, source.verify, NULL, None)
-        self.dumps, self.loads = source.dumps, source.loads
+        self.inherit(source)
         self.look_back(source.moment if source.as_of else source.e.now())
 
     @property

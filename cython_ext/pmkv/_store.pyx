@@ -3,7 +3,10 @@
 May know: everything below.  pmkv.Store adds what is not hot, pmkv.open finds and locks the file.
 """
 from libc.stdlib cimport free, malloc
+from pmkv._buffer cimport Buffer
+from pmkv._cache cimport Cache
 from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
+from pmkv._codings cimport CodingCount, coding_read
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
 from pmkv._pool cimport Pool, section_bytes
@@ -40,8 +43,14 @@ cdef class Core(Table):
         self.e.attach(file_size)
         self.attach(self.e, ROOT_DEFAULT_NAMESPACE, self.verify, NULL, None)
 
-    def _options(self):
-        return self.e.root(self.namespace + NAMESPACE_OPTIONS)
+    def _set_sizes(self, u64 buffer_size, u64 cache_size):
+        """How much DRAM dirty values, and clean decoded ones, may take."""
+        self.e.buffer, self.e.cache = Buffer(buffer_size), Cache(cache_size)
+        return self.e.buffer
+
+    def _write_back_by(self, writeback, bint lazy):
+        """Who writes the buffer back; and whether writes may wait there."""
+        self.e.writeback, self.lazy = writeback, lazy
 
     @property
     def path(self):
@@ -50,10 +59,7 @@ cdef class Core(Table):
     # -- upkeep --
 
     def sync(self):
-        """Empties the redo ring, so that the next open has nothing to replay.
-
-        Every write was durable when it returned already.  Raises OSError.
-        """
+        """Writes back what is dirty, and empties the redo ring: the next open has nothing to replay.  Raises OSError."""
         cdef int status
         self.begin(False)
         self.e.drain()
@@ -101,12 +107,13 @@ cdef class Core(Table):
     def stat(self):
         """Counts and sizes in bytes, at once at any size: see pmkv.Stat."""
         cdef u64 frontier, unused, free_pages
+        entries = self.entries()      # first: it may write the buffer back
         self.e.need_open()
         frontier = self.e.root(ROOT_FRONTIER)
         free_pages = self.e.root(ROOT_FREE_PAGE_COUNT)
         unused = self.e.pool.file_pages - frontier
         return {
-            "entries": self.entries(),
+            "entries": entries,
             "live_bytes": self.e.root(self.namespace + NAMESPACE_LIVE_BYTES),
             "used_bytes": (frontier - free_pages) * (PAGE_SIZE + 64),
             "free_bytes": (free_pages + unused) * PAGE_SIZE,
@@ -115,7 +122,24 @@ cdef class Core(Table):
             "free_pages": free_pages + unused,
             "limbo_entries": self.e.root(ROOT_LIMBO_COUNT),
             "commit": self.e.pool.head,
+            "writeback": {"batches": self.e.buffer.batches, "values": self.e.buffer.written,
+                          "bytes": self.e.buffer.written_bytes, "dirty": self.e.buffer.count},
+            "cache": {"entries": self.e.cache.entries, "bytes": self.e.cache.held, "hits": self.e.cache.hits,
+                      "misses": self.e.cache.misses, "evictions": self.e.cache.evictions},
         }
+
+    def _codings(self):
+        """What the pool counts of values under codecs: (stages, entries, raw bytes, stored bytes)."""
+        cdef CodingCount found
+        cdef u64 slot
+        counts = []
+        self.e.need_open()
+        for slot in range(CODING_SLOTS):
+            coding_read(&self.e.pool, slot, &found)
+            if found.entries:
+                counts.append((int(found.stages).to_bytes(4, "little"), found.entries, found.raw_bytes,
+                               found.stored_bytes))
+        return counts
 
     def memory(self):
         """DRAM that this handle holds, in bytes: see pmkv.Memory.  Nothing in it grows with the keys."""
@@ -127,7 +151,8 @@ cdef class Core(Table):
         pinned += self.e.pins.moments.capacity * 8 + self.e.pins.moments.counts_capacity * sizeof(Count)
         handle = sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock)
         return {"handle_bytes": handle, "transaction_bytes": transaction, "pin_bytes": pinned, "views": self.e.views,
-                "cache_bytes": 0, "buffer_bytes": 0, "total_bytes": transaction + pinned + handle}
+                "cache_bytes": self.e.cache.held, "buffer_bytes": self.e.buffer.held,
+                "total_bytes": transaction + pinned + handle + self.e.cache.held + self.e.buffer.held}
 
     def _info(self):
         cdef pmkv_superblock* s = &self.e.superblock

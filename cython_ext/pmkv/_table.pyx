@@ -1,214 +1,109 @@
 """_table.pyx (L6): a namespace as Python sees it: a mapping of keys to values that is written, too.
 
-May know: how it is read, the engine, arguments, and what is below.  A write is a commit, or joins the
-open transaction (`t`) that the table belongs to.
+May know: how it is read, the steps of writing, the engine, arguments, and what is below.
 Threads: see _engine.pyx.
 """
 from cython cimport final, no_gc_clear
 from libc.string cimport memcmp
 from pmkv._arguments cimport (
-    Batch, Bytes, expiry_after, is_number, list_of, need_text, read_bytes, refuse_number, release,
+    Batch, Bytes, as_bytes, expiry_after, is_number, list_of, need_text, read_bytes, refuse_number, release,
 )
 from pmkv._core cimport *
-from pmkv._expiry cimport anything_expires, clock_now, expiry_of
+from pmkv._expiry cimport clock_now, expiry_of
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, Probe, mapping_next_leaf
-from pmkv._reading cimport Reader
-from pmkv._records cimport Record, record_parse, record_verify
-from pmkv._space cimport space_commit
+from pmkv._records cimport RECORD_CODED, Record, record_coding, record_parse, record_verify
 from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
-    PUT_ALWAYS, PUT_NEW, Item, PutMode, transaction_clear, transaction_delete, transaction_delete_all,
-    transaction_find, transaction_put, transaction_put_all, transaction_touch,
+    PUT_ALWAYS, PUT_NEW, Item, transaction_clear, transaction_delete, transaction_find, transaction_touch,
 )
-from pmkv._writeset cimport txn_abort, txn_begin
+from pmkv._writeset cimport txn_log_sealed
+from pmkv._writing cimport Writer
 
 from operator import index
 
-from pmkv._errors import InvalidValueError, NotFoundError, PoolFullError, ReadonlyError, ValueTypeError
+from pmkv._errors import CodecError, InvalidValueError, NotFoundError, PoolFullError, ValueTypeError
 
 cdef enum:
-    LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
     SLICE = 64                    # keys of a commit that is sure to fit the ring
     TURN = 4096                   # keys of one commit, where one for all has no room
     BITS = 13287                  # of a number of 4,000 digits, which is what incr() takes
-    SWEEP = 1024                  # expired keys that a write takes away first, in a commit of their own,
-    SWEEP_QUICK = 32              # if it is a quick one
-    PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
+    SWEEP = 1024                  # expired keys that one commit takes away
 
-cdef object MISSING = object()
+cdef object MISSING = object()        # no value
+cdef object UNSEEN = object()         # a value that must be decoded before it is taken away
+
+cdef enum Swap:
+    SWAP_REFUSED, SWAP_DONE, SWAP_CODED   # the last: the value is under a codec, and that was not foreseen
 
 
 @no_gc_clear                      # its end needs the engine
-cdef class Table(Reader):
+cdef class Table(Writer):
     """One namespace of an open pool."""
 
     @final
-    cdef int begin(self, bint quick) except -1:
-        """Becomes the writer and begins a transaction; a quick one keeps the GIL until end().
-
-        Inside an open transaction: only makes sure that nobody else is at work.
-        """
-        self.e.need_writable()
-        if self.as_of:
-            raise ReadonlyError(f"{self.e.path}: a snapshot only reads; write to the store, or begin(write=True)")
-        if self.t != NULL:
-            self.need_transaction()
-            self.t.now = clock_now() if anything_expires(self.pool, self.t) else 0
-            if not quick:
-                self.e.start_running()
-            return 0
-        if not quick or self.e.locked:
-            self.e.take_lock()
-            self.e.start_running()
-        if self.gone:
-            self.end(PMKV_OK)
-            self.need_table()
-        if self.e.next_expiry:
-            self.e.sweep(SWEEP if self.e.running else SWEEP_QUICK)
-        self.start()
-        return 0
+    cdef object encoder_for(self, object codec):
+        """What encodes a value that is to go under this codec; ...: that of the namespace."""
+        if codec is ...:
+            return self.encoder
+        if self.coder is None:
+            raise CodecError(f"{self.e.path}: this handle has no codecs")
+        return self.coder.for_codec(codec)
 
     @final
-    cdef inline void start(self) noexcept:
-        """Begins an empty transaction: the first, or another attempt."""
-        txn_begin(&self.e.txn)
-        self.e.txn.now = clock_now() if self.e.next_expiry else 0
-
-    @final
-    cdef int end(self, int status) except -1:
-        """Lets the next writer in; raises what the transaction ended with."""
-        if self.e.running:
-            self.e.stop_running()
-            if self.t == NULL:
-                self.e.give_lock()
-        if status < 0:
-            self.e.fail(status)
-        return 0
-
-    @final
-    cdef int abandon(self) except -1:
-        if self.t == NULL:
-            txn_abort(&self.e.txn)
-        return self.end(PMKV_OK)
-
-    @final
-    cdef inline bint may_wait(self, u64 size) noexcept:
-        """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
-        if size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE or not self.e.usable:
-            return True
-        return (pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK) + PAGES_NEAR > self.pool.file_pages
-
-    @final
-    cdef int settle(self, int status) noexcept:
-        """Ends a transaction whose steps gave `status`: commits it, or forgets it; an open one goes on."""
-        if self.t != NULL:
-            return status
-        if status != PMKV_OK:
-            txn_abort(&self.e.txn)
-        elif self.e.running:
-            with nogil:
-                status = space_commit(&self.e.txn, &self.e.pins)
-        else:
-            status = space_commit(&self.e.txn, &self.e.pins)
-        if status == PMKV_OK:
-            self.e.pay_off()
-        return status
-
-    @final
-    cdef int store(self, object key, object value, PutMode mode, u64 expiry) except -100:
-        """OK, EXISTS or NOT_FOUND."""
-        cdef Bytes v
-        cdef Bytes k
-        cdef Item item
-        cdef int status
-        if self.keys_are_str:
-            need_text(key)
-        read_bytes(key, &k, True)
-        try:
-            read_bytes(value, &v, False)
-        except BaseException:
-            release(&k)
-            raise
-        item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-        item.coding, item.may_change, item.expiry = 0, v.held, expiry
-        try:
-            self.begin(not self.may_wait(v.size))
-            status = self.put_one(&item, mode)
-            self.e.expires(expiry)        # not before: a sweep for room forgets what is not in the pool yet
-            self.end(status)
-        finally:
-            release(&k)
-            release(&v)
-        return status
-
-    # In a pool that is full, each once more when what has expired, and what readers have left, is cleared away.
-
-    @final
-    cdef int put_one(self, const Item* item, PutMode mode) noexcept:
-        """Puts a pair, and ends the step."""
-        cdef int status
-        if self.e.running:
-            with nogil:
-                status = transaction_put(&self.e.txn, self.namespace, item, mode)
-        else:
-            status = transaction_put(&self.e.txn, self.namespace, item, mode)
-        status = self.settle(status)
-        if status == PMKV_FULL and self.drain_for_room():
-            with nogil:
-                status = transaction_put(&self.e.txn, self.namespace, item, mode)
-            status = self.settle(status)
-        return status
-
-    @final
-    cdef int delete_one(self, const Bytes* k) noexcept:
-        """Deletes a key, and ends the step."""
-        cdef int status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
-        if status == PMKV_FULL and self.drain_for_room():
-            status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
-        return status
-
-    @final
-    cdef int erase(self, object key) except -100:
-        """OK or NOT_FOUND."""
-        cdef Bytes k
-        cdef int status
-        read_bytes(key, &k, True)
-        try:
-            self.begin(not self.may_wait(0))
-            status = self.delete_one(&k)
-            self.end(status)
-        finally:
-            release(&k)
-        return status
+    cdef bint is_lazy(self, object durability) except -1:
+        """Whether a call may leave its values in the buffer; None: as the handle was opened."""
+        if durability is None:
+            return self.lazy
+        if durability not in ("sync", "lazy"):
+            raise ValueError(f"durability is 'sync' or 'lazy', not {durability!r:.60}")
+        return durability == "lazy"
 
     def __setitem__(self, key, value):
-        self.store(key, self.packed(value), PUT_ALWAYS, 0)
+        if self.dumps is None and self.encoder is None and not self.lazy:
+            self.store(key, value, 0, PUT_ALWAYS, 0)
+        else:
+            self.put_value(key, self.packed(value), PUT_ALWAYS, 0, self.encoder, self.lazy)
 
-    @final
-    cdef inline object packed(self, object value):
-        """What is stored of a value."""
-        return value if self.dumps is None else self.dumps(value)
-
-    def put(self, key, value, *, bint overwrite=True, ttl=None):
-        """Stores the pair; durable when it returns (info()["durable"] says against what).
+    def put(self, key, value, *, bint overwrite=True, ttl=None, codec=..., durability=None):
+        """Stores the pair; durable when it returns (info()["durable"] says against what), unless lazily.
 
         With overwrite=False an existing key is left alone, and the answer is False.  `ttl`: seconds
-        or a timedelta after which the key is gone; None, also of a key that had one: never.
-        Raises InvalidKeyError, InvalidValueError, PoolFullError, ReadonlyError, OSError.
+        or a timedelta after which the key is gone; None, also of a key that had one: never.  `codec`: of
+        this value, a text such as "lz4", or None for a plain one; else that of the namespace.
+        `durability`: "sync" or "lazy" for this call.
+        Raises InvalidKeyError, InvalidValueError, PoolFullError, ReadonlyError, CodecError, OSError.
         """
-        return self.store(key, self.packed(value), PUT_ALWAYS if overwrite else PUT_NEW,
-                          0 if ttl is None else expiry_after(ttl)) == PMKV_OK
+        return self.put_value(key, self.packed(value), PUT_ALWAYS if overwrite else PUT_NEW,
+                              0 if ttl is None else expiry_after(ttl), self.encoder_for(codec),
+                              self.is_lazy(durability)) == PMKV_OK
 
     def _expiry_after(self, ttl):
         return expiry_after(ttl)
 
     def _put_until(self, key, value, u64 expiry):
         """Stores the pair, of bytes; the key expires then, in microseconds since 1970; 0: never."""
-        self.store(key, value, PUT_ALWAYS, expiry)
+        self.put_value(key, value, PUT_ALWAYS, expiry, self.encoder, self.lazy)
+
+    def _put_stored(self, pairs):
+        """Stores (key, what _show_stored() shows of a value), all in one commit, as they are."""
+        cdef Batch batch = Batch.__new__(Batch, len(pairs), False)
+        cdef u64 i
+        for key, (coding, data, expiry) in pairs:
+            batch.append_stored(as_bytes(key, True), coding, data, expiry)
+        self.begin(False)
+        status = self.put_batch(batch)
+        for i in range(batch.count):
+            self.e.expires(batch.items[i].expiry)
+        self.end(status)
+
+    def _set_options(self, u64 options):
+        """Changes what the namespace is to do with new values: the bits beyond those that are for ever."""
+        self.begin(False)
+        self.end(self.settle(txn_log_sealed(&self.e.txn, self.namespace + NAMESPACE_OPTIONS, options)))
 
     def add(self, key, value):
         """Stores the pair if the key is missing; whether it did."""
-        return self.store(key, self.packed(value), PUT_NEW, 0) == PMKV_OK
+        return self.put_value(key, self.packed(value), PUT_NEW, 0, self.encoder, self.lazy) == PMKV_OK
 
     def __delitem__(self, key):
         if self.erase(key) != PMKV_OK:
@@ -220,18 +115,37 @@ cdef class Table(Reader):
 
     @final
     cdef object exchange(self, object key, object value, object default):
-        """Stores `value` (MISSING: deletes) in one commit; the value that was there, or `default`."""
+        """Stores `value` (MISSING: deletes) in one commit; the value that was there, or `default`.
+
+        What cannot be given back is not taken away: a value that is more than its bytes is got first.
+        """
+        cdef u64 coding = 0, old_coding = 0
+        cdef bint seen = self.loads is not None or self.encoder is not None
+        if value is not MISSING:
+            if self.keys_are_str:
+                need_text(key)
+            value = self.encoded(key, self.packed(value), self.encoder, &coding)
+        if seen:
+            self.get(key)
+        old = self.take(key, value, coding, seen, &old_coding)
+        if old is UNSEEN:
+            self.get(key)
+            old = self.take(key, value, coding, True, &old_coding)
+        if old is MISSING:
+            return default
+        if old_coding:
+            old = self.decoded(as_bytes(key, True), old_coding, old)
+        return old if self.loads is None else self.loaded(key, old)
+
+    @final
+    cdef object take(self, object key, object value, u64 coding, bint seen, u64* old_coding):
+        """The step of exchange(): what was stored, or MISSING; UNSEEN: it is coded, and nothing happened."""
         cdef Bytes k
         cdef Bytes v
         cdef Probe probe
         cdef Record r
         cdef Item item
         cdef int status
-        if self.keys_are_str and value is not MISSING:
-            need_text(key)
-        if self.loads is not None:    # what cannot be given back is not taken away
-            self.get(key)
-            value = value if value is MISSING else self.dumps(value)
         read_bytes(key, &k, True)
         v.held = False
         v.size = 0
@@ -240,23 +154,26 @@ cdef class Table(Reader):
                 read_bytes(value, &v, False)
             self.begin(False)
             try:
+                old = MISSING
                 status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
-                old = self.bytes_of(&r) if status == PMKV_OK else default
-                found = status == PMKV_OK
+                if status == PMKV_OK:
+                    old_coding[0] = record_coding(&r)
+                    old = self.stored_of(&r) if seen or old_coding[0] == 0 else UNSEEN
             except BaseException:
                 self.abandon()
                 raise
-            if value is not MISSING and status >= 0:
+            if old is UNSEEN:
+                self.abandon()
+            elif value is not MISSING and status >= 0:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-                item.coding, item.may_change, item.expiry = 0, v.held, 0
-                status = self.put_one(&item, PUT_ALWAYS)
+                item.coding, item.may_change, item.expiry = coding, v.held, 0
+                self.end(self.put_one(&item, PUT_ALWAYS))
             else:
-                status = self.delete_one(&k) if status == PMKV_OK else self.settle(status)
-            self.end(status)
+                self.end(self.delete_one(&k) if status == PMKV_OK else self.settle(status))
         finally:
             release(&k)
             release(&v)
-        return self.loaded(key, old) if found and self.loads is not None else old
+        return old
 
     def replace(self, key, value):
         """Stores the pair; the value that was there before, or None.  One commit."""
@@ -275,23 +192,48 @@ cdef class Table(Reader):
         """Stores `new` if the value is `expected`; whether it did.  One commit.
 
         expected=None: the key must be missing.  new=None: the key is deleted.  Objects are the same if
-        the bytes that they are stored as are.
+        the bytes that they are made are.
         """
+        cdef u64 coding = 0, new_coding = 0
+        cdef int done = SWAP_CODED
         if self.dumps is not None:
             expected = None if expected is None else self.dumps(expected)
             new = None if new is None else self.dumps(new)
-        return self.swap(key, expected, new, False)
+        new = None if new is None else self.encoded(key, new, self.encoder, &new_coding)
+        while done == SWAP_CODED:
+            stored = None if expected is None else self.stored_now(key, &coding)
+            if coding == 0:
+                stored = expected
+            elif self.decoded(as_bytes(key, True), coding, stored) != as_bytes(expected, False):
+                return False
+            done = self.swap(key, stored, coding, new, new_coding, False)
+        return done == SWAP_DONE
 
     @final
-    cdef bint swap(self, object key, object expected, object new, bint keeps_time) except -1:
-        """compare_and_set() of bytes; keeps_time: the key goes on to expire when it was to."""
+    cdef object stored_now(self, object key, u64* coding):
+        """What is stored of the key's value, or None if there is none."""
+        cdef Record r
+        self.need_clean()
+        coding[0] = 0
+        if self.look_up(key, &r) != PMKV_OK:
+            return None
+        coding[0] = record_coding(&r)
+        return self.stored_of(&r)
+
+    @final
+    cdef int swap(self, object key, object expected, u64 expected_coding, object new, u64 new_coding,
+                  bint keeps_time) except -1:
+        """compare_and_set() of what is stored; keeps_time: the key goes on to expire when it was to.
+
+        SWAP_CODED: it is under a codec, which a plain value was expected not to be.
+        """
         cdef Bytes k
         cdef Bytes e
         cdef Bytes n
         cdef Probe probe
         cdef Record r
         cdef Item item
-        cdef int status
+        cdef int status, done = SWAP_REFUSED
         cdef bint same
         if self.keys_are_str:
             need_text(key)
@@ -309,12 +251,14 @@ cdef class Table(Reader):
                 with nogil:
                     status = record_verify(self.pool, &r)
                     same = status == PMKV_OK and r.value_size == e.size and memcmp(r.value, e.data, e.size) == 0
-                same = same and expected is not None
+                same = same and expected is not None and record_coding(&r) == expected_coding
+                if expected is not None and r.flags >= RECORD_CODED and expected_coding == 0:
+                    done = SWAP_CODED
             else:
                 same = status == PMKV_NOT_FOUND and expected is None
             if same and new is not None:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
-                item.coding, item.may_change, item.expiry = 0, n.held, 0
+                item.coding, item.may_change, item.expiry = new_coding, n.held, 0
                 if keeps_time and status == PMKV_OK:
                     expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
                 status = self.put_one(&item, PUT_ALWAYS)
@@ -325,7 +269,7 @@ cdef class Table(Reader):
             release(&k)
             release(&e)
             release(&n)
-        return same
+        return SWAP_DONE if same else done
 
     def incr(self, key, delta=1, default=0):
         """Adds `delta` to the number stored under the key, in one commit; the sum.
@@ -339,8 +283,9 @@ cdef class Table(Reader):
         cdef Record r
         cdef Item item
         cdef int status
+        cdef bint coded
         delta, number = index(delta), None if default is None else index(default)
-        if self.loads is not None:
+        if self.loads is not None or self.encoder is not None:
             return self._add_to_object(key, delta, number)
         if self.keys_are_str:
             need_text(key)
@@ -350,14 +295,15 @@ cdef class Table(Reader):
             # The lock is held until the end: errors are made when it has been given back.
             status = transaction_find(&self.e.txn, self.namespace, k.data, k.size, &probe, &r)
             item.expiry = 0
-            if status == PMKV_OK:
+            coded = status == PMKV_OK and r.flags >= RECORD_CODED
+            if status == PMKV_OK and not coded:
                 status = record_verify(self.pool, &r)
             if status == PMKV_OK:         # it goes on to expire when it was to
                 status = expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
-            fits = status != PMKV_OK or is_number(r.value, r.value_size)
+            fits = coded or status != PMKV_OK or is_number(r.value, r.value_size)
             missing = status == PMKV_NOT_FOUND and number is None
             try:
-                if status == PMKV_OK and fits:
+                if status == PMKV_OK and fits and not coded:
                     number = int(r.value[:r.value_size])
                 if fits and not missing and status >= 0:
                     number = number + delta
@@ -368,8 +314,10 @@ cdef class Table(Reader):
             except BaseException:
                 self.abandon()
                 raise
-            if missing or not fits or status < 0:
+            if coded or missing or not fits or status < 0:
                 self.abandon()
+                if coded and status >= 0:
+                    return self._add_to_object(key, delta, default)
                 if status < 0:
                     self.e.fail(status)
                 refuse_number(key, missing)
@@ -381,21 +329,36 @@ cdef class Table(Reader):
         return number
 
     def _add_to_object(self, key, delta, default):
-        """incr() of an object: a whole number."""
-        cdef Record r
+        """incr() of what is more than its bytes: an object, or under a codec."""
+        cdef u64 coding = 0, new_coding
         while True:
-            raw, number = None, default
-            if self.look_up(key, &r) == PMKV_OK:
-                raw = self.bytes_of(&r)
-                number = self.loaded(key, raw)
+            stored, number = self.stored_now(key, &coding), default
+            if stored is not None:
+                number = self.number_of(key, self.decoded(as_bytes(key, True), coding, stored))
             elif default is None:
                 raise NotFoundError(key)
-            if not isinstance(number, int):
-                raise InvalidValueError(f"incr() and decr() need a whole number; that of key {key!r:.60} is "
-                                        f"{type(number).__name__}")
             number += delta
-            if self.swap(key, raw, self.dumps(number), True):
+            if self.loads is None and number.bit_length() >= BITS:
+                refuse_number(key, False)
+            data = str(number).encode() if self.loads is None else self.dumps(number)
+            data = self.encoded(key, data, self.encoder, &new_coding)
+            if self.swap(key, stored, coding, data, new_coding, True) == SWAP_DONE:
                 return number
+
+    @final
+    cdef object number_of(self, object key, object data):
+        """The whole number that a value is."""
+        cdef Bytes b
+        if self.loads is None:
+            read_bytes(data, &b, False)
+            if not is_number(b.data, b.size):
+                refuse_number(key, False)
+            return int(data)
+        number = self.loaded(key, data)
+        if not isinstance(number, int):
+            raise InvalidValueError(f"incr() and decr() need a whole number; that of key {key!r:.60} is "
+                                    f"{type(number).__name__}")
+        return number
 
     def decr(self, key, delta=1, default=0):
         """incr() by -delta."""
@@ -435,6 +398,7 @@ cdef class Table(Reader):
         cdef Record r
         cdef u64 time, now = self.now()
         cdef int status
+        self.need_clean()
         if self.look_up(key, &r) != PMKV_OK:
             raise NotFoundError(key)
         status = expiry_of(self.pool, self.t, &r, &time)
@@ -472,6 +436,7 @@ cdef class Table(Reader):
         cdef u64 slots[LEAF_SLOTS]
         cdef u64 leaf
         cdef int i, status, rounds = 0
+        cdef bint coded = False
         self.begin(False)
         try:
             cursor.prefix, cursor.ended = self.pop_prefix, False
@@ -486,7 +451,8 @@ cdef class Table(Reader):
                             self.e.fail(PMKV_CORRUPTED)
                         if self.has_expired(&r, self.e.txn.now):
                             continue
-                        key, raw, value = self.key_of(&r), r.key[:r.key_size], self.bytes_of(&r)
+                        key, raw, value = self.key_of(&r), r.key[:r.key_size], self.stored_of(&r)
+                        coded = r.flags >= RECORD_CODED
                         break
                 else:
                     if leaf == 0 or cursor.ended:
@@ -502,7 +468,7 @@ cdef class Table(Reader):
         if rounds < 0:
             self.abandon()
             raise NotFoundError("popitem(): the store is empty")
-        if self.loads is not None:        # what cannot be given back is not taken away
+        if coded or self.loads is not None:   # what cannot be given back is not taken away
             self.abandon()
             value = self.pop(raw, MISSING)
             return self.popitem() if value is MISSING else (key, value)
@@ -559,13 +525,17 @@ cdef class Table(Reader):
                     keys.append(r.key[:r.key_size])
         return keys
 
-    def put_many(self, items):
+    def put_many(self, items, *, durability=None):
         """Stores all pairs of a mapping or an iterable, in one commit; how many there were.
 
-        All of them or, on any error, none.  Of a key that comes twice the last value counts.
+        All of them or, on any error, none.  Of a key that comes twice the last value counts.  Under a codec
+        values are encoded several at a time.  `durability`: "sync" or "lazy" for this call.
         """
         cdef list pairs = list(items.items() if hasattr(items, "items") else items)
+        cdef bint lazily = self.plain and self.is_lazy(durability)
         cdef Batch batch = Batch.__new__(Batch, len(pairs), self.keys_are_str)
+        cdef list keys = [], values = []
+        cdef bint plainly = self.encoder is None and not lazily
         cdef int status
         for pair in pairs:
             try:
@@ -575,38 +545,23 @@ cdef class Table(Reader):
             except (TypeError, ValueError):
                 raise ValueTypeError("put_many takes a mapping or (key, value) pairs, "
                                      f"not {type(pair).__name__} {pair!r:.60}") from None
-            batch.append(key, self.packed(value))
+            if plainly:
+                batch.append(key, self.packed(value))
+            else:
+                if self.keys_are_str:
+                    need_text(key)
+                keys.append(as_bytes(key, True))
+                values.append(as_bytes(self.packed(value), False))
+        if lazily and self.put_all_lazily(keys, values, self.encoder):
+            return len(pairs)
+        if not plainly:
+            batch.append_encoded(keys, values, self.encoder)
         self.begin(False)
         status = self.put_batch(batch)
         if status == PMKV_FULL and self.drain_for_room():
             status = self.put_batch(batch)
         self.end(status)
         return batch.count
-
-    @final
-    cdef int put_batch(self, Batch batch) noexcept:
-        cdef int status
-        with nogil:
-            status = transaction_put_all(&self.e.txn, self.namespace, batch.items, batch.count)
-        return self.settle(status)
-
-    @final
-    cdef bint drain_for_room(self) noexcept:
-        if self.t != NULL or not self.e.running:
-            return False
-        txn_begin(&self.e.txn)
-        if not self.e.drain():
-            return False
-        self.start()
-        return True
-
-    @final
-    cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept:
-        cdef int status
-        with nogil:
-            status = transaction_delete_all(&self.e.txn, self.namespace, batch.items + first, count,
-                                            deleted)
-        return self.settle(status)
 
     def delete_many(self, keys):
         """Deletes the keys, in one commit; how many were there.

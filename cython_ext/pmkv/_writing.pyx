@@ -1,0 +1,416 @@
+"""_writing.pyx (L6): how a table is written: the steps that its methods are made of.
+
+May know: how it is read, the engine, the buffer, arguments, and what is below.  A write is a commit of
+its own; or joins the open transaction (`t`) that the table belongs to; or, lazily, goes to the buffer and
+becomes part of a writeback's commit.
+Threads: see _engine.pyx.
+"""
+from cython cimport final, no_gc_clear
+from pmkv._arguments cimport Batch, Bytes, as_bytes, need_text, read_bytes, release
+from pmkv._buffer cimport Dirty, Generation, new_dirty
+from pmkv._core cimport *
+from pmkv._expiry cimport anything_expires, clock_now
+from pmkv._reading cimport Reader
+from pmkv._records cimport Record
+from pmkv._space cimport space_commit
+from pmkv._transaction cimport (
+    PUT_ALWAYS, PUT_NEW, Item, PutMode, transaction_delete, transaction_delete_all, transaction_put,
+    transaction_put_all,
+)
+from pmkv._writeset cimport txn_abort, txn_begin
+
+from pmkv._errors import ReadonlyError
+
+cdef enum:
+    LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
+    SWEEP = 1024                  # expired keys that a write takes away first, in a commit of their own,
+    SWEEP_QUICK = 32              # if it is a quick one
+    PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
+
+
+@no_gc_clear                      # its end needs the engine
+cdef class Writer(Reader):
+    """One namespace of an open pool."""
+
+    # -- one step --
+
+    @final
+    cdef int begin(self, bint quick) except -1:
+        """Becomes the writer and begins a transaction; a quick one keeps the GIL until end().
+
+        Inside an open transaction: only makes sure that nobody else is at work.
+        """
+        self.e.need_writable()
+        if self.as_of:
+            raise ReadonlyError(f"{self.e.path}: a snapshot only reads; write to the store, or begin(write=True)")
+        if self.t != NULL:
+            self.need_transaction()
+            self.t.now = clock_now() if anything_expires(self.pool, self.t) else 0
+            if not quick:
+                self.e.start_running()
+            return 0
+        self.take_turn(quick)
+        while self.e.buffer.count:    # what is durable is a prefix of what was written
+            self.end(PMKV_OK)
+            self.e.flush()
+            self.take_turn(quick)
+        if self.gone:
+            self.end(PMKV_OK)
+            self.need_table()
+        if self.e.next_expiry:
+            self.e.sweep(SWEEP if self.e.running else SWEEP_QUICK)
+        self.start()
+        return 0
+
+    @final
+    cdef int take_turn(self, bint quick) except -1:
+        if not quick or self.e.locked:
+            self.e.take_lock()
+            self.e.start_running()
+        return 0
+
+    @final
+    cdef inline void start(self) noexcept:
+        """Begins an empty transaction: the first, or another attempt."""
+        txn_begin(&self.e.txn)
+        self.e.txn.now = clock_now() if self.e.next_expiry else 0
+
+    @final
+    cdef int end(self, int status) except -1:
+        """Lets the next writer in; raises what the transaction ended with."""
+        if self.e.running:
+            self.e.stop_running()
+            if self.t == NULL:
+                self.e.give_lock()
+        if status < 0:
+            self.e.fail(status)
+        return 0
+
+    @final
+    cdef int abandon(self) except -1:
+        if self.t == NULL:
+            txn_abort(&self.e.txn)
+        return self.end(PMKV_OK)
+
+    @final
+    cdef inline bint may_wait(self, u64 size) noexcept:
+        """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
+        if size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE or not self.e.usable:
+            return True
+        return (pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK) + PAGES_NEAR > self.pool.file_pages
+
+    @final
+    cdef int settle(self, int status) noexcept:
+        """Ends a transaction whose steps gave `status`: commits it, or forgets it; an open one goes on."""
+        if self.t != NULL:
+            return status
+        if status != PMKV_OK:
+            txn_abort(&self.e.txn)
+        elif self.e.running:
+            with nogil:
+                status = space_commit(&self.e.txn, &self.e.pins)
+        else:
+            status = space_commit(&self.e.txn, &self.e.pins)
+        if status == PMKV_OK:
+            self.e.pay_off()
+        return status
+
+    @final
+    cdef int store(self, object key, object value, u64 coding, PutMode mode, u64 expiry) except -100:
+        """Puts a pair whose value is as it is to be stored.  OK, EXISTS or NOT_FOUND."""
+        cdef Bytes v
+        cdef Bytes k
+        cdef Item item
+        cdef int status
+        if self.keys_are_str:
+            need_text(key)
+        read_bytes(key, &k, True)
+        try:
+            read_bytes(value, &v, False)
+        except BaseException:
+            release(&k)
+            raise
+        item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
+        item.coding, item.may_change, item.expiry = coding, v.held, expiry
+        try:
+            self.begin(not self.may_wait(v.size))
+            status = self.put_one(&item, mode)
+            self.e.expires(expiry)        # not before: a sweep for room forgets what is not in the pool yet
+            self.end(status)
+        finally:
+            release(&k)
+            release(&v)
+        return status
+
+    # In a pool that is full, each once more when what has expired, and what readers have left, is cleared away.
+
+    @final
+    cdef int put_one(self, const Item* item, PutMode mode) noexcept:
+        """Puts a pair, and ends the step."""
+        cdef int status
+        if self.e.running:
+            with nogil:
+                status = transaction_put(&self.e.txn, self.namespace, item, mode)
+        else:
+            status = transaction_put(&self.e.txn, self.namespace, item, mode)
+        status = self.settle(status)
+        if status == PMKV_FULL and self.drain_for_room():
+            with nogil:
+                status = transaction_put(&self.e.txn, self.namespace, item, mode)
+            status = self.settle(status)
+        return status
+
+    @final
+    cdef int delete_one(self, const Bytes* k) noexcept:
+        """Deletes a key, and ends the step."""
+        cdef int status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
+        if status == PMKV_FULL and self.drain_for_room():
+            status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
+        return status
+
+    @final
+    cdef int erase(self, object key) except -100:
+        """OK or NOT_FOUND."""
+        cdef Bytes k
+        cdef int status
+        if self.lazy and self.plain:
+            return self.erase_lazily(key)
+        read_bytes(key, &k, True)
+        try:
+            self.begin(not self.may_wait(0))
+            status = self.delete_one(&k)
+            self.end(status)
+        finally:
+            release(&k)
+        return status
+
+    @final
+    cdef int put_batch(self, Batch batch) noexcept:
+        cdef int status
+        with nogil:
+            status = transaction_put_all(&self.e.txn, self.namespace, batch.items, batch.count)
+        return self.settle(status)
+
+    @final
+    cdef bint drain_for_room(self) noexcept:
+        if self.t != NULL or not self.e.running:
+            return False
+        txn_begin(&self.e.txn)
+        if not self.e.drain():
+            return False
+        self.start()
+        return True
+
+    @final
+    cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept:
+        cdef int status
+        with nogil:
+            status = transaction_delete_all(&self.e.txn, self.namespace, batch.items + first, count,
+                                            deleted)
+        return self.settle(status)
+
+    # -- values: what is stored of them, and when --
+
+    @final
+    cdef object packed(self, object value):
+        """The bytes of a value, or what has them."""
+        return value if self.dumps is None else self.dumps(value)
+
+    @final
+    cdef object encoded(self, object key, object data, object encoder, u64* coding):
+        """What is stored of a value.  Python code runs: before a step begins."""
+        coding[0] = 0
+        if encoder is None:
+            return data
+        word, data = encoder.encode(as_bytes(key, True), as_bytes(data, False))
+        coding[0] = word
+        return data
+
+    @final
+    cdef int put_value(self, object key, object data, PutMode mode, u64 expiry, object encoder,
+                       bint lazily) except -100:
+        """Puts a pair whose value is bytes.  OK, EXISTS or NOT_FOUND."""
+        cdef u64 coding
+        if lazily and self.plain:
+            return self.put_lazily(key, data, mode, expiry, encoder)
+        data = self.encoded(key, data, encoder, &coding)
+        return self.store(key, data, coding, mode, expiry)
+
+    # -- lazily: into the buffer --
+
+    @final
+    cdef int put_lazily(self, object key, object data, PutMode mode, u64 expiry, object encoder) except -100:
+        """put_value() that is not durable yet."""
+        cdef bytes raw = as_bytes(key, True)
+        cdef Dirty dirty = new_dirty(raw, as_bytes(data, False), encoder, expiry)
+        if self.keys_are_str:
+            need_text(key)
+        if not self.e.buffer.may_hold(dirty.size):
+            return self.put_value(key, data, mode, expiry, encoder, False)
+        self.make_ready(dirty.size)
+        if mode == PUT_NEW and self.has(raw):
+            return PMKV_EXISTS
+        self.e.buffer.keep(self.id, raw, dirty)
+        self.note_dirty()
+        return PMKV_OK
+
+    @final
+    cdef int erase_lazily(self, object key) except -100:
+        """erase() that is not durable yet."""
+        cdef bytes raw = as_bytes(key, True)
+        cdef Dirty dirty = new_dirty(raw, None, None, 0)
+        self.make_ready(dirty.size)
+        if not self.has(raw):
+            return PMKV_NOT_FOUND
+        self.e.buffer.keep(self.id, raw, dirty)
+        self.note_dirty()
+        return PMKV_OK
+
+    @final
+    cdef bint put_all_lazily(self, list keys, list values, object encoder) except -1:
+        """Puts all pairs into the buffer, between two writebacks; False if they are too large together."""
+        cdef dict news = {}
+        cdef Dirty dirty
+        cdef u64 size = 0
+        for i in range(len(keys)):
+            dirty = new_dirty(keys[i], values[i], encoder, 0)
+            news[keys[i]] = dirty
+            size += dirty.size
+        if not self.e.buffer.may_hold(size):
+            return False
+        self.make_ready(size)
+        self.e.buffer.keep_all(self.id, news)
+        self.note_dirty()
+        return True
+
+    @final
+    cdef int make_ready(self, u64 size) except -1:
+        """The buffer has room for so much, and nobody writes but a writeback: until the GIL is given back."""
+        while True:
+            self.e.need_writable()
+            self.need_table()
+            self.e.buffer.raise_error()
+            if not self.e.buffer.is_ready(self.id):
+                self.e.buffer.prepare(self.id, self)
+            self.e.wait_for_turn()
+            if not self.e.buffer.has_room(size):
+                self.e.flush()
+            elif self.e.buffer.is_ready(self.id):
+                return 0
+
+    @final
+    cdef bint has(self, bytes key) except -1:
+        """Whether the key is there, dirty or in the pool."""
+        cdef Record r
+        cdef Dirty dirty = self.e.buffer.find(self.id, key)
+        if dirty is not None:
+            return self.is_dirty(dirty)
+        return self.look_up(key, &r) == PMKV_OK
+
+    @final
+    cdef int note_dirty(self) except -1:
+        """Has the buffer written back in time."""
+        if self.e.buffer.wants_writeback():
+            self.e.writeback.wake()
+        return 0
+
+
+# ---- writing back ------------------------------------------------------------------------------------
+
+cdef class Part:
+    """What a writeback does in one namespace."""
+    cdef Writer table
+    cdef Batch puts
+    cdef Batch deletes
+
+
+cdef list parts_of(Generation generation):
+    """The dirty values, encoded; of namespaces that were dropped nothing.  Python code runs."""
+    cdef list parts = []
+    cdef Part part
+    for id, values in generation.values.items():
+        part = Part()
+        part.table = generation.tables[id]
+        if not part.table.gone and values:
+            part.puts, part.deletes = Batch(len(values), False), Batch(len(values), False)
+            fill(part, <dict>values)
+            parts.append(part)
+    return parts
+
+
+cdef int fill(Part part, dict values) except -1:
+    cdef dict by_encoder = {}
+    cdef Dirty dirty
+    for key, found in values.items():
+        dirty = found
+        if dirty.value is None:
+            part.deletes.append_key(key)
+        elif dirty.encoder is None:
+            part.puts.append_stored(key, 0, dirty.value, dirty.expiry)
+        else:
+            by_encoder.setdefault(dirty.encoder, []).append((key, dirty))
+    for encoder, pairs in by_encoder.items():
+        coded = encoder.encode_many([key for key, _ in pairs], [(<Dirty>found).value for _, found in pairs])
+        for (key, found), (coding, data) in zip(pairs, coded):
+            part.puts.append_stored(key, coding, data, (<Dirty>found).expiry)
+    return 0
+
+
+cdef int step(Writer first, list parts, bint puts, bint deletes) except -100:
+    """All of them, in one commit; the status."""
+    cdef Part part
+    cdef u64 deleted
+    cdef int status = PMKV_OK
+    for part in parts:
+        if status == PMKV_OK and puts:
+            with nogil:
+                status = transaction_put_all(&first.e.txn, part.table.namespace, part.puts.items, part.puts.count)
+        if status == PMKV_OK and deletes:
+            with nogil:
+                status = transaction_delete_all(&first.e.txn, part.table.namespace, part.deletes.items,
+                                                part.deletes.count, &deleted)
+    return first.settle(status)
+
+
+cdef int steps(Writer first, list parts) except -100:
+    """The same; in a pool that is full, once more when it was drained, and then the deletes before the puts."""
+    cdef int status = step(first, parts, True, True)
+    if status == PMKV_FULL and first.drain_for_room():
+        status = step(first, parts, True, True)
+    if status == PMKV_FULL:
+        first.start()
+        status = step(first, parts, False, True)
+        if status == PMKV_OK:
+            first.start()
+            status = step(first, parts, True, False)
+    return status
+
+
+def write_back(Generation generation not None):
+    """Encodes what is dirty, and commits it: all of it, or, on any error, nothing."""
+    cdef list parts = parts_of(generation)
+    cdef Writer first
+    cdef Part part
+    cdef u64 i
+    cdef int status
+    if not parts:
+        return
+    first = (<Part>parts[0]).table
+    first.e.need_writable()
+    first.e.take_lock()
+    first.e.writing_back = True       # before the GIL is given back
+    first.e.start_running()
+    try:
+        parts = [part for part in parts if not (<Part>part).table.gone]
+        first.e.sweep(SWEEP)
+        first.start()
+        status = steps(first, parts)
+        for part in parts:
+            for i in range(part.puts.count):
+                first.e.expires(part.puts.items[i].expiry)
+    finally:
+        first.e.writing_back = False
+        first.e.stop_running()
+        first.e.give_lock()
+    if status < 0:
+        first.e.fail(status)
