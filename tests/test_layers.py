@@ -35,7 +35,7 @@ MODULES = [
     ["_transaction"],
     ["_recovery", "_catalogue"],  # L5
     ["_check", "_sweep", "_compact"],
-    ["_arguments", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
+    ["_arguments", "_lz4", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
     ["_crashes"],
     ["_simulator"],
     ["_engine"],
@@ -45,8 +45,8 @@ MODULES = [
     ["_namespaces"],
 ]
 PACKAGE = [
-    ["_errors", "_types", "_version"],
-    ["_objects"],
+    ["_errors", "_types", "_version", "_lz4", "_workers"],
+    ["_objects", "_codec"],
     ["_arrays"],
     ["_arguments", "_engine", "_reading"],
     ["_table", "_unordered", "_private"],
@@ -72,6 +72,7 @@ UPPER = {
     "_store",
     "_namespaces",
     "_compaction",
+    "_lz4",
 }
 SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_crashes", "_oracle", "_pending"}
 
