@@ -37,9 +37,12 @@ SAVED: Final = 8  # the coding's own size: what a stage that compresses must sav
 MAX_PAYLOAD: Final = 0xFFFFF000
 
 _NUMBER: Final = struct.Struct("<H")
+_SIZE: Final = struct.Struct("<I")
+_CODING: Final = struct.Struct("<Q")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 # Pieces from which on another thread gains more than asking it costs.
 _LZ4_PIECE: Final = 128 << 10
+_LZ4_MEAN: Final = 1 << 10  # for smaller values, making objects of the blocks is most of the work
 _ZSTD_PIECE: Final = 64 << 10
 
 
@@ -47,26 +50,15 @@ def _coding(raw_size: int, stages: bytes) -> int:
     return raw_size | int.from_bytes(stages, "little") << 32
 
 
-def _stages_of(coding: int) -> bytes:
-    stages = (coding >> 32).to_bytes(MOST_STAGES, "little").rstrip(b"\0")
-    if 0 in stages or (coding and not stages):
-        raise CodecError(f"its coding {coding:#x} is not one")
-    return stages
+def _made_back(chain: int) -> tuple[tuple[int, bool], ...]:
+    """Of the upper half of a coding: its stages from the last one back, and which is the first."""
+    stages = chain.to_bytes(MOST_STAGES, "little").rstrip(b"\0")
+    if 0 in stages or not stages:
+        raise CodecError(f"its coding is none: stages {stages.hex(' ')}")
+    return tuple((stages[index], index == 0) for index in reversed(range(len(stages))))
 
 
-class Place:
-    """Where a value is, and what it is to become: what encryption ties it to."""
-
-    __slots__ = ("coding", "context", "key", "name")
-
-    def __init__(self, context: Context, name: bytes, key: bytes, coding: int) -> None:
-        self.context, self.name, self.key, self.coding = context, name, key, coding
-
-    def associated(self) -> bytes:
-        """Behind a length each part is where it is: no two places have the same bytes."""
-        return struct.pack("<I", len(self.name)) + b"".join(
-            (self.name, struct.pack("<Q", self.coding), self.key)
-        )
+_back: Final = functools.lru_cache(maxsize=64)(_made_back)
 
 
 class Batch:
@@ -74,17 +66,16 @@ class Batch:
 
     def __init__(self, coder: Coder, keys: list[bytes], values: list[bytes]) -> None:
         self.coder, self.keys, self.values = coder, keys, values
-        self.context, self.dictionary = coder.context, coder.dictionary
         self.data = list(values)  # what the stages so far have made of them
         self.used = [b""] * len(values)  # numbers of these stages
         self.rest = b""  # of those to come
 
-    def places(self, number: int) -> list[Place]:
+    def codings(self, number: int) -> list[int]:
         """Of each value, when a stage is next behind which all are used."""
-        name, behind = self.coder.name, bytes([number]) + self.rest
+        behind = bytes([number]) + self.rest
         return [
-            Place(self.context, name, key, _coding(len(value), used + behind))
-            for key, value, used in zip(self.keys, self.values, self.used, strict=True)
+            _coding(len(value), used + behind)
+            for value, used in zip(self.values, self.used, strict=True)
         ]
 
     def take(self, number: int, made: list[bytes | None]) -> None:
@@ -120,29 +111,27 @@ class Stage:
     def check(self, context: Context) -> None:
         """Raises what encode() and decode() would, if something is missing."""
 
-    def encode(self, place: Place, data: bytes) -> bytes | None:
+    def encode(self, coder: Coder, key: bytes, coding: int, data: bytes) -> bytes | None:
         """What is stored; None: it does not shrink."""
         raise NotImplementedError
 
     def encode_many(self, batch: Batch) -> list[bytes | None]:
         """As encode() of each value of the batch."""
-        places = batch.places(self.number)
+        codings = batch.codings(self.number)
         return [
-            _of_key(place.key, self.encode, place, data)
-            for place, data in zip(places, batch.data, strict=True)
+            self._encode_named(batch.coder, key, coding, data)
+            for key, coding, data in zip(batch.keys, codings, batch.data, strict=True)
         ]
 
-    def decode(self, place: Place, data: Data, raw_size: int | None) -> bytes:
-        """What was encoded; of `raw_size` bytes, if that is known."""
+    def _encode_named(self, coder: Coder, key: bytes, coding: int, data: bytes) -> bytes | None:
+        try:
+            return self.encode(coder, key, coding, data)
+        except CodecError as error:
+            _raise_named(key, error)
+
+    def decode(self, coder: Coder, key: bytes, coding: int, data: Data, size: int | None) -> bytes:
+        """What was encoded; of `size` bytes, if that is known."""
         raise NotImplementedError
-
-
-def _of_key(key: bytes, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result; a CodecError of it names the key."""
-    try:
-        return function(*arguments)
-    except CodecError as error:
-        _raise_named(key, error)
 
 
 def _raise_named(key: bytes, error: CodecError) -> NoReturn:
@@ -157,10 +146,10 @@ class _Lz4(Stage):
     number, name = LZ4, "lz4"
 
     def encode_many(self, batch: Batch) -> list[bytes | None]:
-        return _workers.run(_lz4.encode_many, batch.data, _LZ4_PIECE)
+        return _workers.run(_lz4.encode_many, batch.data, _LZ4_PIECE, _LZ4_MEAN)
 
-    def decode(self, place: Place, data: Data, raw_size: int | None) -> bytes:
-        return _lz4_decoded(data, raw_size, None)
+    def decode(self, coder: Coder, key: bytes, coding: int, data: Data, size: int | None) -> bytes:
+        return _lz4_decoded(data, size, None)
 
 
 def _lz4_decoded(data: Data, raw_size: int | None, dictionary: _lz4.Dictionary | None) -> bytes:
@@ -173,14 +162,19 @@ def _lz4_decoded(data: Data, raw_size: int | None, dictionary: _lz4.Dictionary |
 class _Zstd(Stage):
     number, name = ZSTD, "zstd"
 
+    @functools.cached_property
+    def frames(self) -> _Frames:
+        """Without a dictionary; made when first needed."""
+        return _Frames()
+
     def check(self, context: Context) -> None:
         _zstandard()
 
     def encode_many(self, batch: Batch) -> list[bytes | None]:
-        return _workers.run(_plain_frames().encode_many, batch.data, _ZSTD_PIECE)
+        return _workers.run(self.frames.encode_many, batch.data, _ZSTD_PIECE)
 
-    def decode(self, place: Place, data: Data, raw_size: int | None) -> bytes:
-        return _plain_frames().decode(data, raw_size)
+    def decode(self, coder: Coder, key: bytes, coding: int, data: Data, size: int | None) -> bytes:
+        return self.frames.decode(data, size)
 
 
 class _WithDictionary(Stage):
@@ -193,19 +187,19 @@ class _WithDictionary(Stage):
         self.plain.check(context)
 
     def encode_many(self, batch: Batch) -> list[bytes | None]:
-        dictionary = batch.context.dictionary(batch.dictionary)
+        dictionary = batch.coder.context.dictionary(batch.coder.dictionary)
         if self.number == LZ4_DICTIONARY:
             encode = functools.partial(_lz4.encode_many, dictionary=dictionary.lz4)
-            return _workers.run(encode, batch.data, _LZ4_PIECE)
+            return _workers.run(encode, batch.data, _LZ4_PIECE, _LZ4_MEAN)
         return _workers.run(dictionary.zstd.encode_many, batch.data, _ZSTD_PIECE)
 
-    def decode(self, place: Place, data: Data, raw_size: int | None) -> bytes:
+    def decode(self, coder: Coder, key: bytes, coding: int, data: Data, size: int | None) -> bytes:
         if len(data) < _NUMBER.size:
             raise CodecError("its bytes are not whole: the dictionary's number is missing")
-        dictionary = place.context.dictionary(_NUMBER.unpack_from(data)[0])
+        dictionary = coder.context.dictionary(_NUMBER.unpack_from(data)[0])
         if self.number == LZ4_DICTIONARY:
-            return _lz4_decoded(data, raw_size, dictionary.lz4)
-        return dictionary.zstd.decode(data, raw_size)
+            return _lz4_decoded(data, size, dictionary.lz4)
+        return dictionary.zstd.decode(data, size)
 
 
 class _Cipher(Stage):
@@ -221,23 +215,29 @@ class _Cipher(Stage):
     def check(self, context: Context) -> None:
         context.cipher(self.number)
 
-    def encode(self, place: Place, data: bytes) -> bytes:
+    def encode(self, coder: Coder, key: bytes, coding: int, data: bytes) -> bytes:
         nonce = os.urandom(self.NONCE)
-        cipher = place.context.cipher(self.number)
+        cipher = coder.context.cipher(self.number)
         try:
-            return nonce + bytes(cipher.encrypt(nonce, data, place.associated()))
+            return nonce + bytes(cipher.encrypt(nonce, data, _associated(coder, key, coding)))
         except OverflowError:
             raise CodecError(f"{self.name} takes less than 2 GiB, not {len(data)} bytes") from None
 
-    def decode(self, place: Place, data: Data, raw_size: int | None) -> bytes:
-        cipher = place.context.cipher(self.number)
+    def decode(self, coder: Coder, key: bytes, coding: int, data: Data, size: int | None) -> bytes:
+        cipher = coder.context.cipher(self.number)
         nonce, rest = bytes(data[: self.NONCE]), bytes(data[self.NONCE :])
         try:
-            return bytes(cipher.decrypt(nonce, rest, place.associated()))
+            return bytes(cipher.decrypt(nonce, rest, _associated(coder, key, coding)))
         except _refusals():
             raise CodecError(
                 f"{self.name} does not decrypt it: it was written with another key, or is damaged"
             ) from None
+
+
+def _associated(coder: Coder, key: bytes, coding: int) -> bytes:
+    """What a value is tied to. Behind a length: no two places have the same bytes."""
+    name = coder.name
+    return b"".join((_SIZE.pack(len(name)), name, _CODING.pack(coding), key))
 
 
 class Own(Stage):
@@ -263,11 +263,11 @@ class Own(Stage):
         """What makes two of them the same."""
         return (self.name, self.number, self.compresses, self.functions)
 
-    def encode(self, place: Place, data: bytes) -> bytes | None:
+    def encode(self, coder: Coder, key: bytes, coding: int, data: bytes) -> bytes | None:
         made = self._call(0, data)
         return _shrunk(made, data) if self.compresses else made
 
-    def decode(self, place: Place, data: Data, raw_size: int | None) -> bytes:
+    def decode(self, coder: Coder, key: bytes, coding: int, data: Data, size: int | None) -> bytes:
         return self._call(1, bytes(data))
 
     def _call(self, which: int, data: bytes) -> bytes:
@@ -362,11 +362,6 @@ class _Frames:
         if size > min(len(frame) * self.EXPANSION, MAX_PAYLOAD):
             raise CodecError(f"a zstd frame of {len(frame)} bytes cannot make {size}")
         return size
-
-
-@functools.cache
-def _plain_frames() -> _Frames:
-    return _Frames()
 
 
 class Prepared:
@@ -595,11 +590,12 @@ def fault_of(stages: bytes) -> str:
 class Coder:
     """Codes and decodes the values of one namespace. It does not change."""
 
-    __slots__ = ("context", "dictionary", "name", "stages")
+    __slots__ = ("_sound", "context", "dictionary", "name", "stages")
 
     def __init__(self, context: Context, name: str, stages: bytes, dictionary: int = 0) -> None:
         self.context, self.name = context, name.encode()
         self.stages, self.dictionary = stages.rstrip(b"\0"), dictionary
+        self._sound = False
 
     def __repr__(self) -> str:
         return f"<pmkv._codec.Coder {text_of(self.stages)}>"
@@ -610,11 +606,16 @@ class Coder:
 
     def check(self) -> None:
         """Raises a CodecError if new values could not be encoded: package, key or codec missing."""
-        wrong = fault_of(self.stages)
-        if wrong:
-            raise CodecError(f"{text_of(self.stages)}: {wrong}")
+        self._judge()
         for number in self.stages:
             _stage(number).check(self.context)
+
+    def _judge(self) -> None:
+        """Raises a CodecError if the chain cannot be; a stage may be known only by now."""
+        wrong = fault_of(self.stages)
+        if wrong:
+            raise CodecError(f"codec {text_of(self.stages)}: {wrong}")
+        self._sound = all(number in _stages for number in self.stages)
 
     def encode(self, key: bytes, value: bytes) -> tuple[int, bytes]:
         """The coding and the payload; (0, value) if it is to be stored plain."""
@@ -622,10 +623,9 @@ class Coder:
 
     def encode_many(self, keys: list[bytes], values: list[bytes]) -> list[tuple[int, bytes]]:
         """As encode() of each, several at a time where that pays. The first that fails is named."""
+        if not self._sound:
+            self._judge()
         batch = Batch(self, keys, values)
-        wrong = fault_of(self.stages)
-        if wrong:  # of a codec that was not known when the chain was made
-            raise CodecError(f"codec {text_of(self.stages)}: {wrong}")
         for position, number in enumerate(self.stages, 1):
             batch.rest = self.stages[position:]
             self._apply(_WITH_DICTIONARY.get(number, number) if self.dictionary else number, batch)
@@ -646,12 +646,13 @@ class Coder:
             _raise_named(key, error)
 
     def _decode(self, coding: int, key: bytes, payload: Data) -> bytes:
+        if not coding:
+            return bytes(payload)
         raw_size = coding & 0xFFFFFFFF
-        stages = _stages_of(coding)
-        place = Place(self.context, self.name, key, coding)
         data = payload
-        for index in range(len(stages) - 1, -1, -1):
-            data = _stage(stages[index]).decode(place, data, None if index else raw_size)
-        if coding and len(data) != raw_size:
+        for number, is_first in _back(coding >> 32):
+            size = raw_size if is_first else None
+            data = _stage(number).decode(self, key, coding, data, size)
+        if len(data) != raw_size:
             raise CodecError(f"it has {len(data)} bytes, not {raw_size} as it was stored with")
-        return data if type(data) is bytes else bytes(data)
+        return data  # type: ignore[return-value]

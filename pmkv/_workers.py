@@ -51,9 +51,8 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-def _cut(values: list[bytes], least: int, threads: int) -> list[list[bytes]]:
-    """Pieces of about the same number of bytes, and at least so many."""
-    size = max(least, sum(map(len, values)) // (threads * _PIECES))
+def _cut(values: list[bytes], size: int) -> list[list[bytes]]:
+    """Pieces of that many bytes or some more; the last may be smaller."""
     pieces: list[list[bytes]] = [[]]
     filled = 0
     for value in values:
@@ -69,15 +68,20 @@ def run(
     function: Callable[[list[bytes]], list[T]],
     values: list[bytes],
     least: int,
+    mean: int = 0,
     threads: int = MOST,
 ) -> list[T]:
     """function(values), which gives one result for each; in pieces of `least` bytes or more.
 
-    The calling thread takes its share, so it all happens even where there is no other.
+    All at once if there are too few bytes, or values of less than `mean` bytes on average. The
+    calling thread takes its share, so it all happens even where there is no other.
     """
-    pieces = _cut(values, least, threads) if threads > 1 else [values]
-    if len(pieces) == 1:
+    if threads < 2 or len(values) < 2:
         return function(values)
+    total = sum(map(len, values))
+    if total < 2 * least or total < mean * len(values):
+        return function(values)
+    pieces = _cut(values, max(least, total // (threads * _PIECES)))
     results: list[list[T]] = [[] for _ in pieces]
     waiting = deque(range(len(pieces)))
 
