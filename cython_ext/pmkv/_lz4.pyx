@@ -71,7 +71,10 @@ cdef enum:
     CLEAR_FROM = 512                # bytes from which on clear tables gain more than clearing them costs
     REACH = 64 << 10
     ARENA_SIZE = 4 << 20
-    RELEASE_FROM = 32 << 10         # bytes from which on a hand-over of the lock is small beside the work
+    # Bytes from which on the interpreter's lock is let go.  Beside a thread that is busy with Python it comes back
+    # after 5 ms only: too much for what takes less than one.  What _workers.run cuts is larger than the first.
+    ENCODE_RELEASES_FROM = 100 << 10
+    DECODE_RELEASES_FROM = 1 << 20
 
 cdef uint64_t MAX_SIZE = 0x7E000000     # LZ4_MAX_INPUT_SIZE
 cdef Py_ssize_t MAX_BLOCK = 0x7FFFFFFF
@@ -216,7 +219,7 @@ cdef int compress_in(char* arena, Job* jobs, Py_ssize_t count, uint64_t total, D
     for i in range(count):
         jobs[i].target = arena
         arena += head + bound(jobs[i].size)
-    if total < RELEASE_FROM:
+    if total < ENCODE_RELEASES_FROM:
         compress_all(jobs, count, stream, head)
     else:
         with nogil:
@@ -306,7 +309,7 @@ cdef bytes decode_natively(const char* payload, uint64_t size, uint64_t raw_size
     cdef int head = head_size(dictionary), made
     cdef bytes value = PyBytes_FromStringAndSize(NULL, raw_size)
     cdef char* target = PyBytes_AS_STRING(value)
-    if raw_size < RELEASE_FROM:
+    if raw_size < DECODE_RELEASES_FROM:
         made = decompress(payload + head, <int>(size - head), target, <int>raw_size, dictionary)
     else:
         with nogil:
