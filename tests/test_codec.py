@@ -7,6 +7,8 @@ import json
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -242,6 +244,46 @@ def test_dictionaries_help_small_values() -> None:
 
     assert ratio("lz4", 1) > 1.5 * ratio("lz4", 0)
     assert ratio("zstd", 1) > 1.5 * ratio("zstd", 0)
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "zlib", "xor+lz4"])
+def test_one_value_is_encoded_as_among_many(codec: str) -> None:
+    register()
+    values = [text(size, size) for size in range(0, 3000, 7)]
+    one = coder(codec)
+    assert [one.encode(b"k", value) for value in values] == one.encode_many(values, values)
+
+
+def test_a_coding_is_as_the_format_says() -> None:
+    """With nothing of pmkv: the coding's bytes, and what was tied to them."""
+    aead = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead")
+    value = text(1000)
+    coding, payload = coder("lz4+aes", name="näme").encode(b"key", value)
+    assert coding.to_bytes(8, "little") == struct.pack("<I4B", 1000, 1, 16, 0, 0)
+    tied = struct.pack("<I", 5) + "näme".encode() + coding.to_bytes(8, "little") + b"key"
+    block = aead.AESGCM(KEY).decrypt(payload[:12], payload[12:], tied)
+    assert lz4.block.decompress(block) == value
+    coding, payload = coder("lz4", 2).encode(b"key", value)
+    assert coding.to_bytes(8, "little") == struct.pack("<I4B", 1000, 3, 0, 0, 0)
+    assert payload[:2] == struct.pack("<H", 2)
+    assert lz4.block.decompress(payload[2:], dict=DICTIONARIES[2]) == value
+
+
+def test_values_are_coded_while_the_interpreter_ends() -> None:
+    script = """
+import atexit
+from pmkv import _codec
+coder = _codec.Coder(_codec.Context(), "", b"\2")
+def encode():
+    values = [b"%d words and words " % n * 300 for n in range(300)]
+    made = coder.encode_many(values, values)
+    print(all(coder.decode(m[0], v, m[1]) == v for m, v in zip(made, values)))
+atexit.register(encode)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 # ---- damage -------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def load(str path):
     global native, lib
     cdef Library found
     cdef bytes name = os.fsencode(path)
-    cdef void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)
+    cdef void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL) if name else NULL
     native = library != NULL and find_all(library, &found)
     if native:
         lib = found
@@ -352,4 +352,4 @@ def decode(object payload, object raw_size, Dictionary dictionary=None):
         PyBuffer_Release(&buffer)
 
 
-load(lz4.block._block.__file__)
+load(getattr(getattr(lz4.block, "_block", None), "__file__", ""))
