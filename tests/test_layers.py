@@ -36,7 +36,10 @@ MODULES = [
     ["_transaction"],
     ["_recovery", "_catalogue"],  # L5
     ["_check", "_sweep", "_compact"],
-    ["_arguments", "_cache", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
+    [  # L6, and the instruments beside it
+        *("_arguments", "_buffer", "_cache", "_lz4"),
+        *("_oracle", "_pending", "_tracer"),
+    ],
     ["_crashes"],
     ["_simulator"],
     ["_engine"],
@@ -47,16 +50,17 @@ MODULES = [
     ["_namespaces"],
 ]
 PACKAGE = [
-    ["_errors", "_types", "_version"],
-    ["_objects"],
+    ["_errors", "_types", "_version", "_lz4", "_workers"],
+    ["_objects", "_codec"],
     ["_arrays"],
-    ["_arguments", "_cache", "_engine", "_reading"],
-    ["_table", "_unordered", "_private"],
+    ["_arguments", "_buffer", "_cache", "_engine", "_reading"],
+    ["_writing", "_unordered", "_private"],
+    ["_table", "_writeback"],
     ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
     ["_medium"],
     ["_face"],
-    ["_copy"],
+    ["_copy", "_coding"],
     ["_handle"],
     ["_open"],
     ["__init__"],
@@ -75,6 +79,9 @@ UPPER = {
     "_store",
     "_namespaces",
     "_compaction",
+    "_lz4",
+    "_buffer",
+    "_writing",
 }
 SEEN_BY_PYTHON = UPPER | {"_layout", "_simulator", "_crashes", "_oracle", "_pending"}
 
