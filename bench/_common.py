@@ -17,6 +17,7 @@ import functools
 import gc
 import hashlib
 import json
+import math
 import os
 import platform
 import random
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -99,16 +101,25 @@ def elapsed_ns(work: Callable[[], object]) -> int:
     It is wall time, waiting for a disk or a lock included, less the time in which this thread
     could have run and had no processor: on a busy machine that would measure the neighbours.
     """
+    return laps_ns(work)[0]
+
+
+def laps_ns(*works: Callable[[], object]) -> list[int]:
+    """The same for several calls, each right behind the one before."""
     gc.collect()
     gc.disable()
     try:
-        before = _without_processor_ns()
-        start = time.perf_counter_ns()
-        work()
-        took = time.perf_counter_ns() - start
-        return took - (_without_processor_ns() - before)
+        return [_lap_ns(work) for work in works]
     finally:
         gc.enable()
+
+
+def _lap_ns(work: Callable[[], object]) -> int:
+    before = _without_processor_ns()
+    start = time.perf_counter_ns()
+    work()
+    took = time.perf_counter_ns() - start
+    return took - (_without_processor_ns() - before)
 
 
 def _without_processor_ns() -> int:
@@ -294,6 +305,35 @@ def show_ratios(unit: str, results: dict[str, dict[str, float]], columns: Sequen
             for name, row in results.items()
         ]
         show_table(title, ["", *columns], rows)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise of the project, and what was measured: NaN where the peer is missing."""
+
+    promise: str
+    measured: float
+    goal: float
+    at_least: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """PASS, miss, or that there was nothing to compare with."""
+        if math.isnan(self.measured):
+            return "not measured"
+        met = self.measured >= self.goal if self.at_least else self.measured <= self.goal
+        return "PASS" if met else "miss"
+
+    def row(self) -> list[str]:
+        """A line of the list of targets."""
+        goal = f"{'at least' if self.at_least else 'at most'} {self.goal:g}"
+        return [self.promise, f"{self.measured:.2f}", goal, self.verdict]
+
+
+def show_targets(targets: Iterable[Target]) -> None:
+    """Prints what was promised beside what was measured."""
+    rows = [target.row() for target in targets]
+    show_table("targets", ["", "measured", "goal", "verdict"], rows)
 
 
 def _number(measured: float | None, _first: float) -> str:

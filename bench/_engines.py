@@ -50,12 +50,14 @@ class Engine:
 
     name: ClassVar[str]
     module: ClassVar[str]  # must be importable
+    also: ClassVar[tuple[str, ...]] = ()  # and so must these
     brought_by: ClassVar[str] = "pip install pmkv[bench] brings it"
     settings: ClassVar[str]
 
     put: Callable[[bytes, bytes], object]  # durable when it returns
     put_many: Callable[[list[Pair]], object]  # atomic where the engine can
     transact: Callable[[list[Pair]], object]  # put by put in a transaction, where it has them
+    finish: Callable[[], object]  # waits until all that was put lies as it will be stored
     reader: Reader
     close: Callable[[], object]
 
@@ -65,6 +67,8 @@ class Engine:
         self._open(str(directory / "store"), power_safe)
         if not hasattr(self, "transact"):
             self.transact = self.put_many
+        if not hasattr(self, "finish"):
+            self.finish = lambda: None
 
     def _open(self, path: str, power_safe: bool) -> None:
         raise NotImplementedError
@@ -91,13 +95,15 @@ class Pmkv(Engine):
     brought_by = "pip install pmkv brings it"
     settings = "every line flushed and fenced (cache-line domain); on a disk the page domain"
     ordered: ClassVar[bool] = True
+    options: ClassVar[dict[str, Any]] = {}  # of open(), besides
 
     def _open(self, path: str, power_safe: bool) -> None:
         import pmkv
 
         domain: Any = "auto" if power_safe else "cacheline"
-        db = pmkv.open(path, persistence=domain, ordered=self.ordered)
+        db = pmkv.open(path, persistence=domain, ordered=self.ordered, **self.options)
         self.put, self.put_many, self.close = db.put, db.put_many, db.close
+        self.finish = db.sync
         self.reader = Reader(db.get, db.get_many, db.view)
         if self.ordered:
             self.reader = self.reader._replace(
@@ -250,7 +256,7 @@ class Rocksdict(Engine):
         writing.sync = power_safe
         db.set_write_options(writing)
         new_batch = functools.partial(rocksdict.WriteBatch, raw_mode=True)
-        self.put, self.close = db.put, db.close
+        self.put, self.finish, self.close = db.put, db.flush, db.close
         self.reader = Reader(
             db.get,
             db.get,
@@ -380,7 +386,7 @@ def installed(*engines: type[Engine]) -> list[type[Engine]]:
     """Those engines that can be imported here; says what brings each of the others."""
     found = []
     for engine in engines:
-        if importlib.util.find_spec(engine.module):
+        if all(map(importlib.util.find_spec, (engine.module, *engine.also))):
             found.append(engine)
         else:
             note(f"skipped: {engine.name} is not installed; {engine.brought_by}")

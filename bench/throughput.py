@@ -18,6 +18,7 @@ from _common import (
     GET_MANY,
     KEY_SIZE,
     VALUE_SIZE,
+    Target,
     call_batches,
     call_each,
     elapsed_ns,
@@ -34,6 +35,7 @@ from _common import (
     show_json,
     show_ratios,
     show_table,
+    show_targets,
     surroundings,
     value_at,
     wait_until_quiet,
@@ -293,29 +295,6 @@ def run(engines: Sequence[Engine], given: argparse.Namespace) -> tuple[Results, 
 # ---- targets -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Target:
-    """A promise of the project, and what was measured: NaN where the peer is missing."""
-
-    promise: str
-    measured: float
-    goal: float
-    at_least: bool = True
-
-    @property
-    def verdict(self) -> str:
-        """PASS, miss, or that there was nothing to compare with."""
-        if math.isnan(self.measured):
-            return "not measured"
-        met = self.measured >= self.goal if self.at_least else self.measured <= self.goal
-        return "PASS" if met else "miss"
-
-    def row(self) -> list[str]:
-        """A line of the list of targets."""
-        goal = f"{'at least' if self.at_least else 'at most'} {self.goal:g}"
-        return [self.promise, f"{self.measured:.2f}", goal, self.verdict]
-
-
 def faster(results: Results, workload: str, *peers: str) -> float:
     """How many times as fast as the fastest of the peers pmkv is."""
     row = results[workload]
@@ -404,11 +383,7 @@ def main() -> None:
     show_ratios("nanoseconds per operation", results, [kind.name for kind in kinds])
     sizes = [[name, f"{ratio:.2f}"] for name, ratio in storage.items()]
     show_table("bytes of storage per byte of data, after the load", ["", "ratio"], sizes)
-    show_table(
-        "targets",
-        ["", "measured", "goal", "verdict"],
-        [target.row() for target in targets],
-    )
+    show_targets(targets)
 
 
 if __name__ == "__main__":

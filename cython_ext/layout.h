@@ -44,6 +44,8 @@
 #define PMKV_FREE_BINS 112    /* of runs of free pages, four to a doubling */
 #define PMKV_BLOCK_CLASSES 32 /* of blocks of granules, by size of what they hold */
 
+#define PMKV_CODING_SLOTS 64  /* of counts of values under codecs, one for each way of coding */
+
 #define PMKV_MAX_KEY_SIZE (16u << 20)
 #define PMKV_MAX_VALUE_SIZE 0xfffff000u
 
@@ -112,7 +114,9 @@
     F(root, uint64_t, versions, "sealed: tree of superseded records, by key, 0: none") \
     F(root, uint64_t, deaths, "sealed: tree of the same, by the commit that superseded them") \
     F(root, uint64_t, expiry, "sealed: tree of records that expire, by time, 0: none") \
-    A(root, uint64_t, reserved2, 301, "zero")
+    A(root, uint64_t, reserved2, 5, "zero")                                      \
+    A(root, uint64_t, codings, 4 * PMKV_CODING_SLOTS, "counts of values under codecs: slots, see section 12") \
+    A(root, uint64_t, reserved3, 40, "zero")
 
 /* ---- redo ring entry header -------------------------------------------------- */
 #define PMKV_ENTRY_FIELDS(F, A)                                                   \
@@ -128,11 +132,21 @@
 #define PMKV_RECORD_FIELDS(F, A)                                                  \
     F(record, uint32_t, crc, "CRC32C of header after this field, key, and value or extent reference") \
     F(record, uint8_t, flags, "see record flags")                             \
-    F(record, uint8_t, codec, "number of the codec of the value, 0: plain")   \
+    F(record, uint8_t, codec, "0: a plain value; else the last stage of its coding, a word behind the key")   \
     F(record, uint16_t, namespace_id, "namespace it belongs to, 0: the default") \
     F(record, uint64_t, commit, "commit number that wrote it")                \
     F(record, uint32_t, key_size, "bytes")                                    \
     F(record, uint32_t, value_size, "bytes as stored")
+
+#define PMKV_CODING_FIELDS(F, A)                                                  \
+    F(coding, uint32_t, raw_size, "bytes of the value before the first stage")    \
+    A(coding, uint8_t, stages, 4, "numbers of the stages, in the order in which they were applied; zeros behind")
+
+#define PMKV_CODING_SLOT_FIELDS(F, A)                                             \
+    F(coding_slot, uint64_t, stages, "sealed: the four bytes of coding.stages, little-endian; 0: not in use") \
+    F(coding_slot, uint64_t, entry_count, "sealed: values so coded, in all namespaces") \
+    F(coding_slot, uint64_t, raw_bytes, "sealed: sum of their raw_size")          \
+    F(coding_slot, uint64_t, stored_bytes, "sealed: sum of their value_size")
 
 #define PMKV_EXTENT_REFERENCE_FIELDS(F, A)                                        \
     F(extent_reference, uint64_t, place, "place of the value, at a page's start") \
@@ -162,6 +176,8 @@
     PMKV_ROOT_FIELDS(F, A)                                                     \
     PMKV_ENTRY_FIELDS(F, A)                                                    \
     PMKV_RECORD_FIELDS(F, A)                                                   \
+    PMKV_CODING_FIELDS(F, A)                                                   \
+    PMKV_CODING_SLOT_FIELDS(F, A)                                              \
     PMKV_EXTENT_REFERENCE_FIELDS(F, A)                                         \
     PMKV_TREE_NODE_FIELDS(F, A)                                                \
     PMKV_TREE_CHILD_FIELDS(F, A)                                               \
@@ -186,6 +202,11 @@ PMKV_DECLARE(entry, PMKV_ENTRY_FIELDS);
 static_assert(sizeof(struct pmkv_entry) == 32, "entry: half a line before its words");
 PMKV_DECLARE(record, PMKV_RECORD_FIELDS);
 static_assert(sizeof(struct pmkv_record) == 24, "record: 24 bytes before the key");
+PMKV_DECLARE(coding, PMKV_CODING_FIELDS);
+static_assert(sizeof(struct pmkv_coding) == 8, "coding: one word");
+PMKV_DECLARE(coding_slot, PMKV_CODING_SLOT_FIELDS);
+static_assert(sizeof(struct pmkv_coding_slot) == 32, "coding_slot: two to a line");
+static_assert(offsetof(struct pmkv_root, codings) % 64 == 0, "no slot is on two lines");
 PMKV_DECLARE(extent_reference, PMKV_EXTENT_REFERENCE_FIELDS);
 static_assert(sizeof(struct pmkv_extent_reference) == 16, "reference: two words");
 
@@ -231,6 +252,12 @@ enum pmkv_entry_flag { PMKV_ENTRY_FLAGS(PMKV_ENUM_ENTRY_) };
     K(MSGPACK, 4, "values are objects, as msgpack")                                \
     K(PICKLE, 8, "values are objects, pickled")                                    \
     K(SERIALIZED, 16, "values are what a serializer of the user's own makes")
+/* In the same word: the stages that new values of the namespace go through, as coding.stages, and the
+ * number of the dictionary that they are compressed with, 0: none. */
+#define PMKV_OPTION_BITS_MASK 0xffull
+#define PMKV_OPTION_STAGES_SHIFT 8
+#define PMKV_OPTION_DICTIONARY_SHIFT 40
+#define PMKV_OPTION_DICTIONARY_MASK 0xffu
 #define PMKV_ENUM_OPTION_(name, value, meaning) PMKV_OPTION_##name = value,
 enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
 

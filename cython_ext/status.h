@@ -20,7 +20,8 @@
     S(NEWER, -7, "made by a newer pmkv")                                         \
     S(TRUNCATED, -8, "shorter than its superblock says")                         \
     S(COLLISIONS, -9, "too many keys share one hash")                            \
-    S(TOO_LARGE, -10, "more than one commit can log")
+    S(TOO_LARGE, -10, "more than one commit can log")                            \
+    S(TOO_MANY_CODINGS, -11, "more ways of coding values than the pool can count")
 #define PMKV_ENUM_STATUS_(name, value, meaning) PMKV_##name = value,
 enum pmkv_status { PMKV_STATUSES(PMKV_ENUM_STATUS_) };
 

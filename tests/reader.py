@@ -10,6 +10,9 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import lz4.block  # type: ignore[import-untyped]
+import zstandard
+
 Line = 64
 Page = 4096
 M = 2**64 - 1
@@ -28,6 +31,7 @@ CLASSES = [
     *((units, 16) for units in (4, 8, 16, 32, 64, 128)),
 ]
 DROPPED = b"\0dropped\0"
+CODECS = b"\0codecs"
 FREE, FREE_TAIL, RECORDS, NODES, BODY, EXTENT, LEAF, NODE, LIMBO = range(1, 10)
 
 
@@ -111,6 +115,10 @@ class Reader:
         self.namespaces: dict[str, dict[bytes, bytes]] = {}
         self.dropped: list[dict[bytes, bytes]] = []
         self.times: dict[int, int] = {}  # when records expire
+        self.codings: dict[int, tuple[int, bytes, int]] = {}  # raw size, stages, stored size
+        self.places: dict[int, dict[bytes, int]] = {}  # of a root: of its records
+        self.roots: dict[str, int] = {}
+        self.dictionaries: dict[int, bytes] = {}
         self.expiring: set[bytes] = set()  # keys that the tree of what expires must have
         self.levels = 0  # of the ordered keys
         self.far_keys = 0
@@ -304,15 +312,16 @@ class Reader:
         head = self.read(place, 24)
         crc, flags, codec, namespace, _, key_size, value_size = struct.unpack("<IBBHQII", head)
         extended, expires = flags & 1, flags >> 1
-        assert expires < 2 and codec == 0 and namespace == namespace_id
-        flat = 24 + key_size + value_size
-        rooms = [(size + 7) // 8 * 8 + 8 if expires else size for size in (flat, 40 + key_size)]
+        assert expires < 2 and namespace == namespace_id
+        begin = 24 + key_size + (8 if codec else 0)
+        flat = begin + value_size
+        rooms = [(size + 7) // 8 * 8 + 8 if expires else size for size in (flat, begin + 16)]
         assert extended == (
             rooms[0] > Page and (value_size + 8 * expires > Page or rooms[1] <= Page)
         )
-        body, room = self.read(place, 40 + key_size if extended else flat), rooms[extended]
+        body, room = self.read(place, begin + 16 if extended else flat), rooms[extended]
         assert crc == crc32c(body[4:])
-        key, value = body[24 : 24 + key_size], body[24 + key_size :]
+        key, value = body[24 : 24 + key_size], body[begin:]
         if room > Page:
             self.use_run(place, room, EXTENT, place)
         else:
@@ -326,7 +335,43 @@ class Reader:
             self.use_run(extent, value_size, EXTENT, place)
             value = self.read(extent, value_size)
             assert value_crc == crc32c(value) and reserved == 0
+        if codec:
+            self.codings[place] = (*struct.unpack("<I4s", body[begin - 8 : begin]), value_size)
+            assert self.codings[place][1].rstrip(b"\0")[-1] == codec
         return key, value
+
+    # section 12
+
+    def decoded(self, place: int, value: bytes) -> bytes:
+        """The value of a record as it was before its stages, of which encryption is none."""
+        raw_size, stages, _ = self.codings.get(place, (len(value), b"", 0))
+        for stage in reversed(stages.rstrip(b"\0")):
+            dictionary = b""
+            if stage in (3, 4):
+                dictionary = self.dictionaries[struct.unpack_from("<H", value)[0]]
+                value = value[2:]
+            if stage in (1, 3):
+                value = lz4.block.decompress(value, dict=dictionary)
+            elif stage >= 16:
+                return value  # encrypted, or of a program's own codec: as stored
+            else:
+                known = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
+                value = zstandard.ZstdDecompressor(known).decompress(value)
+        assert len(value) == raw_size
+        return value
+
+    def check_codings(self, places: set[int]) -> None:
+        """The root counts the values under codecs that mappings lead to."""
+        counted: dict[bytes, list[int]] = {}
+        for place in places & set(self.codings):
+            raw_size, stages, stored = self.codings[place]
+            total = counted.setdefault(stages, [0, 0, 0])
+            total[:] = [total[0] + 1, total[1] + raw_size, total[2] + stored]
+        for slot in range(Page + 1728, Page + 3776, 32):
+            stages, *total = (self.sealed(slot + i * 8) for i in range(4))
+            if any(total):
+                assert total == counted.pop(stages.to_bytes(4, "little"))
+        assert not counted
 
     # section 8
 
@@ -377,6 +422,7 @@ class Reader:
 
     def pairs(self, root: int) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
+        places = self.places[root] = dict[bytes, int]()
         top, namespace_id = self.sealed(root), self.sealed(root + 48)
         for leaf, _ in self.leaves(top) if top else ():
             for slot in range(512):
@@ -385,6 +431,7 @@ class Reader:
                     key, value = self.record(place, namespace_id)
                     assert key not in found and self.look_up(root, key) == place
                     found[key] = value
+                    places[key] = place
                     if time := self.times.get(place, 0):
                         ids = namespace_id.to_bytes(2) + (place >> 4).to_bytes(5)
                         self.expiring.add(time.to_bytes(8) + ids)
@@ -453,7 +500,7 @@ class Reader:
 
     def namespace(self, root: int) -> dict[bytes, bytes]:
         """The pairs of the namespace whose root lies there."""
-        assert self.sealed(root + 40) == 0 and self.sealed(root + 24) < 32
+        assert self.sealed(root + 40) == 0 and self.sealed(root + 24) & 0xE0 == 0
         namespace_id = self.sealed(root + 48)
         assert namespace_id not in self.ids and namespace_id < 1 << 16
         self.ids.add(namespace_id)
@@ -482,11 +529,21 @@ class Reader:
             if name.startswith(DROPPED):
                 assert name == DROPPED + self.sealed(root + 48).to_bytes(2)
                 self.dropped.append(pairs)
+            elif name == CODECS:
+                self.dictionaries_in(pairs)
             else:
                 assert name and name[0]
                 self.namespaces[name.decode()] = pairs
+                self.roots[name.decode()] = root
 
-    # section 12
+    def dictionaries_in(self, pairs: dict[bytes, bytes]) -> None:
+        for key, value in pairs.items():
+            if key.startswith(b"dictionary"):
+                self.dictionaries[key[10]] = value
+            else:
+                assert key[:3] == b"key" and key[3] in (16, 17)
+
+    # section 13
 
     def namespace_of(self, place: int) -> int:
         """The namespace's id that a record has; it may be of one that was dropped."""
@@ -535,6 +592,12 @@ class Reader:
         self.read_namespaces()
         self.limbo()
         self.versions()
+        self.check_codings({place for root in self.places.values() for place in root.values()})
+        for root, values in [(Page + 192, pairs)] + [
+            (self.roots[name], self.namespaces[name]) for name in self.roots
+        ]:
+            for key, place in self.places[root].items():
+                values[key] = self.decoded(place, values[key])
         top = self.sealed(Page + 1680) << 4
         assert self.expiring == set(self.ordered_keys(top) if top else [])
         self.check_bins(self.check_runs())

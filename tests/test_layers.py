@@ -32,10 +32,12 @@ MODULES = [
     ["_mapmove", "_treemove"],
     ["_versions", "_expiry"],  # L4
     ["_space"],
+    ["_codings"],
     ["_transaction"],
     ["_recovery", "_catalogue"],  # L5
     ["_check", "_sweep", "_compact"],
-    ["_arguments", "_lz4", "_oracle", "_pending", "_tracer"],  # L6, and the instruments beside it
+    # L6, and the instruments beside it
+    ["_arguments", "_cache", "_lz4", "_oracle", "_pending", "_tracer"],
     ["_crashes"],
     ["_simulator"],
     ["_engine"],
@@ -48,7 +50,7 @@ PACKAGE = [
     ["_errors", "_types", "_version", "_lz4", "_workers"],
     ["_objects", "_codec"],
     ["_arrays"],
-    ["_arguments", "_engine", "_reading"],
+    ["_arguments", "_cache", "_engine", "_reading"],
     ["_table", "_unordered", "_private"],
     ["_scan", "_session", "_snapshot", "_store", "_compaction"],
     ["_namespaces"],
@@ -61,6 +63,7 @@ PACKAGE = [
 ]
 UPPER = {
     "_arguments",
+    "_cache",
     "_engine",
     "_reading",
     "_table",

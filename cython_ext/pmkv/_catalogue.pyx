@@ -125,7 +125,7 @@ cdef int unused_id(Txn* t, u64* found) noexcept nogil:
 cdef int put_name(Txn* t, const char* name, u64 name_size, u64 namespace) noexcept nogil:
     cdef Item item
     item.key, item.key_size = name, name_size
-    item.value, item.value_size, item.may_change = <const char*>&namespace, 8, False
+    item.value, item.value_size, item.coding, item.may_change = <const char*>&namespace, 8, 0, False
     item.expiry = 0
     return transaction_put(t, ROOT_CATALOGUE, &item, PUT_NEW)
 

@@ -7,16 +7,20 @@ leads back to it.
 
 Memory: 33 bytes a page while it runs.  Changes nothing.
 """
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, RECORD_CLASSES, class_pages, class_unit_shift
 from pmkv._catalogue cimport catalogue_by_id, is_id_name
+from pmkv._codings cimport CodingCount, coding_read
 from pmkv._core cimport *
 from pmkv._expiry cimport expiry_is_sound
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
 from pmkv._pages cimport bin_of, descriptor_is_whole
 from pmkv._pool cimport Pool, descriptor_place, page_place, place_page, pool_damaged_copies
-from pmkv._records cimport Record, record_body_is_whole, record_parse, record_value_is_whole
+from pmkv._records cimport (
+    RECORD_CODED, Record, record_body_is_whole, record_coding, record_parse, record_value_is_whole,
+)
 from pmkv._treenode cimport (
     TREE_LEVELS, Node, Parts, Piece, node_piece, node_read, parts_compare, parts_copy, parts_size,
 )
@@ -44,6 +48,7 @@ cdef extern from *:
         P(ENTRY_COUNT, "the count of entries is wrong")                            \\
         P(LIVE_BYTES, "the count of live bytes is wrong")                          \\
         P(LIMBO, "limbo is broken")                                                \\
+        P(CODINGS, "the counts of values under codecs are wrong")                  \\
         P(TREE, "a node of the ordered keys is damaged")                           \\
         P(TREE_ORDER, "the ordered keys are not in order")                         \\
         P(TREE_COUNT, "a count of ordered keys is wrong")                          \\
@@ -61,7 +66,7 @@ cdef extern from *:
         PROBLEM_SEAL, PROBLEM_DESCRIPTOR, PROBLEM_KIND, PROBLEM_INTERIOR, PROBLEM_FREE_RUNS_TOUCH
         PROBLEM_FREE_LIST, PROBLEM_FREE_COUNT, PROBLEM_BLOCK_LIST, PROBLEM_REFERENCE, PROBLEM_RECORD
         PROBLEM_VALUE, PROBLEM_LOST, PROBLEM_DOUBLE, PROBLEM_NOT_ALLOCATED, PROBLEM_LEAKED
-        PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_SUPERBLOCK
+        PROBLEM_ENTRY_COUNT, PROBLEM_LIVE_BYTES, PROBLEM_LIMBO, PROBLEM_CODINGS, PROBLEM_SUPERBLOCK
         PROBLEM_TREE, PROBLEM_TREE_ORDER, PROBLEM_TREE_COUNT, PROBLEM_TREE_KEYS
         PROBLEM_VERSIONS, PROBLEM_EXPIRY, PROBLEM_CATALOGUE
     const char* const problem_texts[]
@@ -75,6 +80,7 @@ cdef struct Walk:
     u64 free_runs
     u64 listed_blocks
     bint verify_values
+    CodingCount codings[64]   # what was seen of values under codecs
     # of the tree that is walked
     u64 tree                  # where it hangs
     u64 mapping               # of ordered keys: where their namespace's mapping hangs
@@ -299,6 +305,28 @@ cdef void check_time(Walk* w, const Record* r) noexcept nogil:
     w.report.expiring += sealed(w, r.expiry_place) != 0
 
 
+cdef CodingCount* seen_of(Walk* w, u64 stages) noexcept nogil:
+    """What was seen of values under these stages; NULL: there are more ways than the pool can count."""
+    cdef u64 i
+    for i in range(CODING_SLOTS):
+        if w.codings[i].stages == 0 or w.codings[i].stages == stages:
+            return &w.codings[i]
+    return NULL
+
+
+cdef void count_coding(Walk* w, const Record* r) noexcept nogil:
+    """Counts what is to be found in the root's slots."""
+    cdef u64 coding = record_coding(r)
+    cdef CodingCount* seen = seen_of(w, coding >> 32)
+    if seen == NULL or coding >> 32 == 0:
+        note(w, PROBLEM_CODINGS, r.place)
+        return
+    seen.stages = coding >> 32
+    seen.entries += 1
+    seen.raw_bytes += <uint32_t>coding
+    seen.stored_bytes += r.value_size
+
+
 cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
     cdef u64 word
     cdef int i, status
@@ -314,6 +342,8 @@ cdef void check_leaf(Walk* w, u64 root_place, u64 leaf) noexcept nogil:
         w.report.live_bytes += r.key_size + r.value_size
         if r.expiry_place:
             check_time(w, &r)
+        if r.flags >= RECORD_CODED:
+            count_coding(w, &r)
         status = mapping_get(w.p, root_place, r.key, r.key_size, &again)
         if status != PMKV_OK or again.place != r.place:
             note(w, PROBLEM_LOST, r.place)
@@ -494,6 +524,28 @@ cdef void check_catalogue(Walk* w) noexcept nogil:
         note(w, PROBLEM_CATALOGUE, ROOT_CATALOGUE)
 
 
+cdef void check_codings(Walk* w) noexcept nogil:
+    """Each slot of the root counts what was seen, and none is missing (G1)."""
+    cdef CodingCount found
+    cdef CodingCount* seen
+    cdef u64 i, word, place
+    for i in range(CODING_SLOTS):
+        place = ROOT_CODINGS + i * sizeof(pmkv_coding_slot)
+        for word in range(4):
+            sealed(w, place + word * 8)
+        coding_read(w.p, i, &found)
+        seen = seen_of(w, found.stages)
+        if found.entries == 0 and found.raw_bytes == 0 and found.stored_bytes == 0:
+            continue
+        if found.stages == 0 or seen == NULL or memcmp(seen, &found, sizeof(CodingCount)):
+            note(w, PROBLEM_CODINGS, place)
+        else:
+            seen.entries = 0
+    for i in range(CODING_SLOTS):
+        if w.codings[i].entries:
+            note(w, PROBLEM_CODINGS, ROOT_CODINGS)
+
+
 cdef void check_limbo(Walk* w) noexcept nogil:
     cdef u64 count = sealed(w, ROOT_LIMBO_COUNT), page = sealed(w, ROOT_LIMBO_HEAD), index
     cdef Record r
@@ -559,6 +611,7 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
     w.report = report
     w.verify_values = verify_values
     w.free_runs = w.listed_blocks = 0
+    memset(w.codings, 0, sizeof(w.codings))
     w.frontier = min(pmkv_load(&p.m, ROOT_FRONTIER) & SEAL_MASK, p.file_pages)
     w.units = <u64*>calloc(w.frontier + 1, 32)
     w.reached = <unsigned char*>calloc(w.frontier + 1, 1)
@@ -573,6 +626,7 @@ cdef int check_pool(Pool* p, bint verify_values, Report* report) noexcept nogil:
     check_namespace(&w, ROOT_CATALOGUE)
     check_namespace(&w, ROOT_DEFAULT_NAMESPACE)
     check_catalogue(&w)
+    check_codings(&w)
     check_expiry(&w)
     check_versions(&w)
     check_limbo(&w)

@@ -76,6 +76,7 @@ cdef extern from "layout.h" nogil:
         u64 versions
         u64 deaths
         u64 expiry
+        u64 codings[256]
 
     struct pmkv_entry:
         u64 checksum
@@ -94,6 +95,16 @@ cdef extern from "layout.h" nogil:
         u64 commit
         uint32_t key_size
         uint32_t value_size
+
+    struct pmkv_coding:
+        uint32_t raw_size
+        uint8_t stages[4]
+
+    struct pmkv_coding_slot:
+        u64 stages
+        u64 entry_count
+        u64 raw_bytes
+        u64 stored_bytes
 
     struct pmkv_extent_reference:
         u64 place
@@ -158,6 +169,15 @@ cdef extern from "layout.h" nogil:
     const u64 ROOT_VERSIONS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, versions))"
     const u64 ROOT_DEATHS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, deaths))"
     const u64 ROOT_EXPIRY "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, expiry))"
+    const u64 ROOT_CODINGS "(PMKV_PAGE_SIZE + offsetof(struct pmkv_root, codings))"
+    const u64 SLOT_ENTRY_COUNT "offsetof(struct pmkv_coding_slot, entry_count)"
+    const u64 SLOT_RAW_BYTES "offsetof(struct pmkv_coding_slot, raw_bytes)"
+    const u64 SLOT_STORED_BYTES "offsetof(struct pmkv_coding_slot, stored_bytes)"
+    const u64 CODING_SLOTS "PMKV_CODING_SLOTS"
+    const u64 OPTION_BITS_MASK "PMKV_OPTION_BITS_MASK"
+    const int OPTION_STAGES_SHIFT "PMKV_OPTION_STAGES_SHIFT"
+    const int OPTION_DICTIONARY_SHIFT "PMKV_OPTION_DICTIONARY_SHIFT"
+    const u64 OPTION_DICTIONARY_MASK "PMKV_OPTION_DICTIONARY_MASK"
     const u64 NAMESPACE_MAPPING "offsetof(struct pmkv_namespace_root, mapping)"
     const u64 NAMESPACE_ENTRY_COUNT "offsetof(struct pmkv_namespace_root, entry_count)"
     const u64 NAMESPACE_LIVE_BYTES "offsetof(struct pmkv_namespace_root, live_bytes)"
@@ -170,7 +190,7 @@ cdef extern from "status.h" nogil:
     enum:
         PMKV_OK, PMKV_NOT_FOUND, PMKV_EXISTS, PMKV_NO_MEMORY, PMKV_OS_ERROR, PMKV_FULL
         PMKV_ADDRESS_SPACE, PMKV_CORRUPTED, PMKV_FOREIGN, PMKV_NEWER, PMKV_TRUNCATED
-        PMKV_COLLISIONS, PMKV_TOO_LARGE
+        PMKV_COLLISIONS, PMKV_TOO_LARGE, PMKV_TOO_MANY_CODINGS
 
 cdef extern from "atomics.h" nogil:
     u64 pmkv_atomic_load(const void* at)

@@ -407,7 +407,7 @@ cdef class Crashes:
         cdef Pending pending
         key, value = self.successor()
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.may_change, item.expiry = False, 0
+        item.coding, item.may_change, item.expiry = 0, False, 0
         self.lay_out(state)
         if recovery_run(&self.scratch, self.file_size(), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")

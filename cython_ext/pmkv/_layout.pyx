@@ -5,8 +5,8 @@ Everything here is generated from layout.h; nothing is written twice.
 from pmkv._core cimport (
     BLOCK_CLASSES, FREE_BINS, GRANULE_SIZE, LINE_SIZE, MAX_KEY_SIZE, MAX_VALUE_SIZE, PAGE_SIZE, PMKV_FORMAT_VERSION,
     PMKV_MAGIC, pmkv_descriptor, pmkv_entry, pmkv_extent_reference, pmkv_hash64, pmkv_is_sealed, pmkv_namespace_root,
-    pmkv_record, pmkv_root, pmkv_seal, pmkv_superblock, pmkv_tree_child,
-    pmkv_tree_key, pmkv_tree_node, u64, uint32_t,
+    pmkv_record, pmkv_root, pmkv_seal, pmkv_superblock, pmkv_coding, pmkv_coding_slot, pmkv_tree_child, pmkv_tree_key,
+    pmkv_tree_node, u64, uint32_t,
 )
 
 cdef extern from *:
@@ -78,6 +78,7 @@ SIZES = {
     "superblock": sizeof(pmkv_superblock), "descriptor": sizeof(pmkv_descriptor),
     "namespace_root": sizeof(pmkv_namespace_root), "root": sizeof(pmkv_root), "entry": sizeof(pmkv_entry),
     "record": sizeof(pmkv_record), "extent_reference": sizeof(pmkv_extent_reference),
+    "coding": sizeof(pmkv_coding), "coding_slot": sizeof(pmkv_coding_slot),
     "tree_node": sizeof(pmkv_tree_node), "tree_child": sizeof(pmkv_tree_child), "tree_key": sizeof(pmkv_tree_key),
 }
 

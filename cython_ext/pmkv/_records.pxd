@@ -1,15 +1,26 @@
 """_records.pxd (L3): a key with its value, as stored."""
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint16_t, uint32_t
+from libc.string cimport memcpy
 from pmkv._core cimport PMKV_CHECK_RECORD, PMKV_OK, pmkv_at, pmkv_check, pmkv_crc_update, pmkv_record, u64
 from pmkv._pool cimport Pool, corrupted, page_place
 from pmkv._writeset cimport Txn
 
+# A key and a value that are to be stored, as the caller's memory has them.
+cdef struct Item:
+    const char* key
+    u64 key_size
+    const char* value
+    u64 value_size
+    u64 coding               # of a value under a codec: its raw size and stages (layout.h), 0: plain
+    bint may_change          # the value lies in a buffer that another thread may store into
+    u64 expiry               # when it expires, microseconds since 1970; 0: never
+
 cdef struct Record:
     u64 place
-    u64 body_size                # header, key, and value or extent reference
+    u64 body_size                # header, key, coding, and value or extent reference
     u64 room                     # that, and the word of expiry behind it if there is one
     u64 expiry_place             # of that word, 0: it does not expire
-    int flags
+    int flags                    # and, in bits 8 to 15, the codec
     const char* key
     u64 key_size
     const char* value
@@ -24,6 +35,7 @@ cdef struct Tally:
 
 cdef enum:
     RECORD_HEADER = sizeof(pmkv_record)
+    RECORD_CODED = 0x100         # Record.flags from here on: there is a codec
     CRC_SHORT = 3 * 1024         # three streams do not pay below
 
 cdef int record_parse_flags(Pool* p, u64 place, Record* r) noexcept nogil
@@ -40,7 +52,7 @@ cdef inline int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
         return corrupted(p, PMKV_CHECK_RECORD, place)
     header = <const pmkv_record*>pmkv_at(&p.m, place)
     r.place = place
-    r.flags = header.flags
+    r.flags = (<const uint16_t*>&header.flags)[0]     # with the codec: one test for both
     r.key = <const char*>header + RECORD_HEADER
     r.key_size = header.key_size
     r.value_size = header.value_size
@@ -55,6 +67,13 @@ cdef inline u64 record_commit(const Record* r) noexcept nogil:
     """The number of the commit that wrote it."""
     return (<const pmkv_record*>(r.key - RECORD_HEADER)).commit
 
+cdef inline u64 record_coding(const Record* r) noexcept nogil:
+    """The word of a value under a codec: its raw size and stages; 0: plain."""
+    cdef u64 word = 0
+    if r.flags >= RECORD_CODED:
+        memcpy(&word, r.key + r.key_size, 8)
+    return word
+
 cdef inline u64 record_namespace(const Record* r) noexcept nogil:
     """The id of its namespace."""
     return (<const pmkv_record*>(r.key - RECORD_HEADER)).namespace_id
@@ -68,8 +87,7 @@ cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept n
 
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil
 cdef int record_verify(Pool* p, const Record* r) noexcept nogil
-cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
-                      bint may_change, u64 expiry, u64* place) noexcept nogil
+cdef int record_write(Txn* t, u64 namespace_id, const Item* item, u64* place) noexcept nogil
 cdef int record_free(Txn* t, u64 place) noexcept nogil
 cdef int record_free_body(Txn* t, u64 place) noexcept nogil
 cdef int record_move(Txn* t, const Record* r, u64* place, bint* keeps_extent) noexcept nogil

@@ -5,7 +5,8 @@ May know: blocks, runs of pages.  Not how a record is found.
     body   | header 24 | key | value |                   up to a page: in a block
     body   | header 24 | key | extent reference 16 |     and the value in pages of its own
 
-A record that may expire has a word behind its body, at the next multiple of 8: the time, sealed.
+A value under a codec has a word more, its coding, behind the key: | raw size 4 | stages 4 |.  A
+record that may expire has a word behind its body, at the next multiple of 8: the time, sealed.
 A body larger than a page (a very long key) lies in an extent itself.  The CRC32C in the
 header covers the rest of the body; a value in an extent has its own, in the reference.
 
@@ -30,6 +31,7 @@ cdef extern from "crc32c_long.h" nogil:
 cdef enum:
     HEADER = RECORD_HEADER
     REFERENCE = sizeof(pmkv_extent_reference)
+    CODING = 8
     PAGE = 4096
     PART = 3072                   # what crc32c_long.h takes at once
     OWNER_WORD = 2
@@ -46,15 +48,21 @@ cdef inline u64 expiry_at(u64 body_size) noexcept nogil:
     return (body_size + 7) & ~<u64>7
 
 
+cdef inline u64 coding_size(const Record* r) noexcept nogil:
+    return CODING if r.flags >= RECORD_CODED else 0
+
+
 cdef int record_parse_flags(Pool* p, u64 place, Record* r) noexcept nogil:
-    """The rest of record_parse for a record that has flags."""
+    """The rest of record_parse for a record that has flags, or a codec."""
     cdef u64 end = page_place(p, p.file_pages)
-    r.body_size = HEADER + r.key_size + (REFERENCE if r.flags & PMKV_RECORD_EXTENT else r.value_size)
+    r.value += coding_size(r)
+    r.body_size = HEADER + r.key_size + coding_size(r) + (
+        REFERENCE if r.flags & PMKV_RECORD_EXTENT else r.value_size)
     r.room, r.expiry_place, r.extent_place = r.body_size, 0, 0
     if r.flags & PMKV_RECORD_EXPIRY:
         r.expiry_place = place + expiry_at(r.body_size)
         r.room = expiry_at(r.body_size) + 8
-    if r.flags & ~(PMKV_RECORD_EXTENT | PMKV_RECORD_EXPIRY) or r.room > end - place:
+    if r.flags & 0xFF & ~(PMKV_RECORD_EXTENT | PMKV_RECORD_EXPIRY) or r.room > end - place:
         return corrupted(p, PMKV_CHECK_RECORD, place)
     return parse_reference(p, place, end, r) if r.flags & PMKV_RECORD_EXTENT else PMKV_OK
 
@@ -128,60 +136,68 @@ cdef inline int own_extent(Txn* t, u64 extent_place, u64 record_place) noexcept 
     return descriptor_log(t, place_page(t.p, extent_place), OWNER_WORD, record_place)
 
 
-cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const char* key, u64 key_size, const char* value,
-                    u64 value_size, const pmkv_extent_reference* reference, u64 expiry) noexcept nogil:
+cdef inline int last_stage(u64 coding) noexcept nogil:
+    cdef u64 stages = coding >> 32
+    while stages > 0xFF:
+        stages >>= 8
+    return <int>stages
+
+
+cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const Item* item,
+                    const pmkv_extent_reference* reference) noexcept nogil:
     """`size` bytes of body, zeros behind it up to a granule, and the word of expiry if there is one."""
     cdef pmkv_record* header = <pmkv_record*>body
-    memset(body + size, 0, ((size + (8 if expiry else 0) + 15) & ~<u64>15) - size)
-    header.flags = (PMKV_RECORD_EXTENT if reference != NULL else 0) | (PMKV_RECORD_EXPIRY if expiry else 0)
-    header.codec = 0
+    cdef char* behind = body + HEADER + item.key_size
+    memset(body + size, 0, ((size + (8 if item.expiry else 0) + 15) & ~<u64>15) - size)
+    header.flags = (PMKV_RECORD_EXTENT if reference != NULL else 0) | (PMKV_RECORD_EXPIRY if item.expiry else 0)
+    header.codec = last_stage(item.coding)
     header.namespace_id = <uint16_t>namespace_id
     header.commit = t.commit
-    header.key_size = <uint32_t>key_size
-    header.value_size = <uint32_t>value_size
-    memcpy(body + HEADER, key, key_size)
+    header.key_size = <uint32_t>item.key_size
+    header.value_size = <uint32_t>item.value_size
+    memcpy(body + HEADER, item.key, item.key_size)
+    if item.coding:
+        memcpy(behind, &item.coding, CODING)
+        behind += CODING
     if reference != NULL:
-        memcpy(body + HEADER + key_size, reference, REFERENCE)
+        memcpy(behind, reference, REFERENCE)
     else:
-        memcpy(body + HEADER + key_size, value, value_size)
+        memcpy(behind, item.value, item.value_size)
     header.crc = crc32c(body + 4, size - 4)
-    if expiry:
-        (<u64*>(body + expiry_at(size)))[0] = pmkv_seal(expiry)
+    if item.expiry:
+        (<u64*>(body + expiry_at(size)))[0] = pmkv_seal(item.expiry)
 
 
-cdef int record_write(Txn* t, u64 namespace_id, const char* key, u64 key_size, const char* value, u64 value_size,
-                      bint may_change, u64 expiry, u64* place) noexcept nogil:
-    """Builds a record in free space; the caller publishes its place.
-
-    may_change: another thread may store into the value's bytes while they are read.
-    expiry: when it expires, microseconds since 1970; 0: never.
-    """
+cdef int record_write(Txn* t, u64 namespace_id, const Item* item, u64* place) noexcept nogil:
+    """Builds a record in free space; the caller publishes its place."""
     cdef char small[PAGE + 16]
     cdef char* body = small
-    cdef u64 size = HEADER + key_size + value_size, word = 8 if expiry else 0, room
+    cdef u64 before_value = HEADER + item.key_size + (CODING if item.coding else 0)
+    cdef u64 size = before_value + item.value_size, word = 8 if item.expiry else 0, room
     cdef pmkv_extent_reference reference
     cdef pmkv_extent_reference* used = NULL
     cdef uint32_t body_crc
     if t.status != PMKV_OK:
         return t.status
     if expiry_at(size) + word > PAGE_SIZE and (
-            value_size + word > PAGE_SIZE or expiry_at(HEADER + key_size + REFERENCE) + word <= PAGE_SIZE):
+            item.value_size + word > PAGE_SIZE or expiry_at(before_value + REFERENCE) + word <= PAGE_SIZE):
         used = &reference
         memset(used, 0, REFERENCE)
-        if write_extent(t, value, value_size, may_change, &reference.place, &reference.crc) != PMKV_OK:
+        if write_extent(t, item.value, item.value_size, item.may_change, &reference.place,
+                        &reference.crc) != PMKV_OK:
             return t.status
-        size = HEADER + key_size + REFERENCE
-    room = expiry_at(size) + word if expiry else size
+        size = before_value + REFERENCE
+    room = expiry_at(size) + word if item.expiry else size
     if room <= PAGE_SIZE:
         if block_allocate(t, record_class(room), room, place) != PMKV_OK:
             return t.status
-        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used, expiry)
+        fill_body(t, namespace_id, body, size, item, used)
         txn_data(t, place[0], body, (room + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1))
     else:
         body = <char*>malloc(room + 2 * GRANULE_SIZE)
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
-        fill_body(t, namespace_id, body, size, key, key_size, value, value_size, used, expiry)
+        fill_body(t, namespace_id, body, size, item, used)
         if write_extent(t, body, room, False, place, &body_crc) == PMKV_OK:
             own_extent(t, place[0], place[0])
         free(body)
@@ -256,8 +272,8 @@ cdef int place_body(Txn* t, const char* body, u64 size, bint below, u64* place) 
     return txn_data(t, place[0], body, padded) if status == PMKV_OK else status
 
 
-cdef int rewrite(Txn* t, const Record* r, const u64* behind_key, bint below, u64* place) noexcept nogil:
-    """The body once more, in free space; the eight bytes behind the key may be others."""
+cdef int rewrite(Txn* t, const Record* r, const u64* instead, bint below, u64* place) noexcept nogil:
+    """The body once more, in free space; the eight bytes where its value begins may be others."""
     cdef char small[PAGE]
     cdef char* body = small
     cdef u64 padded = (r.room + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)
@@ -267,8 +283,8 @@ cdef int rewrite(Txn* t, const Record* r, const u64* behind_key, bint below, u64
         if body == NULL:
             return txn_fail(t, PMKV_NO_MEMORY)
     memcpy(body, pmkv_at(&t.p.m, r.place), padded if padded <= PAGE_SIZE else r.room)
-    if behind_key != NULL:
-        memcpy(body + HEADER + r.key_size, behind_key, 8)
+    if instead != NULL:
+        memcpy(body + HEADER + r.key_size + coding_size(r), instead, 8)
         (<pmkv_record*>body).crc = crc32c(body + 4, r.body_size - 4)
     status = place_body(t, body, r.room, below, place)
     if padded > PAGE_SIZE:

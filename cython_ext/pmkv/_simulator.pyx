@@ -95,7 +95,7 @@ cdef class Simulator(Crashes):
     cdef int store(self, u64 namespace, bytes key, bytes value, u64 expiry) except -100:
         cdef Item item
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.may_change, item.expiry = False, expiry
+        item.coding, item.may_change, item.expiry = 0, False, expiry
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def delete(self, bytes key, *, bint explored=True):
@@ -401,7 +401,7 @@ cdef class Simulator(Crashes):
             return status
         if site == "CHECK_DESCRIPTOR":
             item.key, item.key_size, item.value, item.value_size = b"new", 3, b"x" * 103, 103
-            item.may_change, item.expiry = False, 0
+            item.coding, item.may_change, item.expiry = 0, False, 0
             txn_begin(&self.scratch_txn)
             status = transaction_put(&self.scratch_txn, ROOT_DEFAULT_NAMESPACE, &item, PUT_ALWAYS)
             txn_abort(&self.scratch_txn)

@@ -130,7 +130,7 @@ cdef class Table(Reader):
             release(&k)
             raise
         item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-        item.may_change, item.expiry = v.held, expiry
+        item.coding, item.may_change, item.expiry = 0, v.held, expiry
         try:
             self.begin(not self.may_wait(v.size))
             status = self.put_one(&item, mode)
@@ -248,7 +248,7 @@ cdef class Table(Reader):
                 raise
             if value is not MISSING and status >= 0:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
-                item.may_change, item.expiry = v.held, 0
+                item.coding, item.may_change, item.expiry = 0, v.held, 0
                 status = self.put_one(&item, PUT_ALWAYS)
             else:
                 status = self.delete_one(&k) if status == PMKV_OK else self.settle(status)
@@ -314,7 +314,7 @@ cdef class Table(Reader):
                 same = status == PMKV_NOT_FOUND and expected is None
             if same and new is not None:
                 item.key, item.key_size, item.value, item.value_size = k.data, k.size, n.data, n.size
-                item.may_change, item.expiry = n.held, 0
+                item.coding, item.may_change, item.expiry = 0, n.held, 0
                 if keeps_time and status == PMKV_OK:
                     expiry_of(self.pool, &self.e.txn, &r, &item.expiry)
                 status = self.put_one(&item, PUT_ALWAYS)
@@ -374,7 +374,7 @@ cdef class Table(Reader):
                     self.e.fail(status)
                 refuse_number(key, missing)
             item.key, item.key_size, item.value, item.value_size = k.data, k.size, text, len(text)
-            item.may_change = False
+            item.coding, item.may_change = 0, False
             self.end(self.put_one(&item, PUT_ALWAYS))
         finally:
             release(&k)

@@ -1,20 +1,11 @@
 """_transaction.pxd (L4): what a transaction does with keys."""
 from pmkv._core cimport u64
 from pmkv._mapping cimport Probe
-from pmkv._records cimport Record
+from pmkv._records cimport Item, Record
 from pmkv._writeset cimport Txn
 
 cdef enum PutMode:
     PUT_ALWAYS, PUT_NEW, PUT_EXISTING
-
-# A key and a value of a batch, as the caller's memory has them.
-cdef struct Item:
-    const char* key
-    u64 key_size
-    const char* value
-    u64 value_size
-    bint may_change          # the value lies in a buffer that another thread may store into
-    u64 expiry               # when it expires, microseconds since 1970; 0: never
 
 cdef int transaction_find_any(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                               Record* r) noexcept nogil

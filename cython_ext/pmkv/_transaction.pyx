@@ -9,6 +9,7 @@ Invariants
   T2. The ordered keys of a namespace that wants order are the keys of its mapping.
   T3. A key that has expired (by t.now) counts as missing, but for what counts and frees.
 """
+from pmkv._codings cimport coding_add, coding_forget
 from pmkv._core cimport *
 from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert, keytree_renew
 from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
@@ -17,24 +18,14 @@ from pmkv._mapping cimport (
     mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
     mapping_remove, mapping_replace,
 )
-from pmkv._pool cimport corrupted
-from pmkv._records cimport Record, record_commit, record_parse, record_verify, record_write
-from pmkv._writeset cimport Txn, is_own, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed
+from pmkv._records cimport Record, record_coding, record_commit, record_parse, record_verify, record_write
+from pmkv._writeset cimport (
+    Txn, is_own, txn_count, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
+)
 from pmkv._space cimport space_retire
 
 cdef enum:
     AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
-
-
-cdef int count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
-    cdef u64 value
-    if plus == minus:
-        return t.status
-    if txn_read_sealed(t, place, &value) != PMKV_OK:
-        return t.status
-    if value + plus < minus:
-        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
-    return txn_log_sealed(t, place, value + plus - minus)
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
@@ -45,7 +36,7 @@ cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
 
 cdef inline int count_entries(Txn* t, u64 namespace, u64 plus, u64 minus) noexcept nogil:
     note_counted(t, namespace)
-    return count(t, namespace + NAMESPACE_ENTRY_COUNT, plus, minus)
+    return txn_count(t, namespace + NAMESPACE_ENTRY_COUNT, plus, minus)
 
 
 cdef inline u64 size_of(const Record* r) noexcept nogil:
@@ -112,8 +103,7 @@ cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexc
     cdef u64 id
     if txn_read_sealed(t, namespace + NAMESPACE_ID, &id) != PMKV_OK:
         return t.status
-    if record_write(t, id, item.key, item.key_size, item.value, item.value_size, item.may_change, item.expiry,
-                    place) != PMKV_OK:
+    if record_write(t, id, item, place) != PMKV_OK or coding_add(t, item.coding, item.value_size) != PMKV_OK:
         return t.status
     return expiry_add(t, item.expiry, id, place[0])
 
@@ -125,8 +115,9 @@ cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, con
         return t.status
     mapping_replace(t, probe, place)
     expiry_forget(t, old)
+    coding_forget(t, old)
     space_retire(t, old, not is_ordered(t, namespace))
-    return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
+    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
 
 
 cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, Path* path) noexcept nogil:
@@ -140,7 +131,7 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, Path* pat
     if ordered:
         keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
     count_entries(t, namespace, 1, 0)
-    return count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
+    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
 
 
 cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil:
@@ -155,13 +146,14 @@ cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size
     if status != PMKV_OK:
         return status
     expiry_forget(t, &old)
+    coding_forget(t, &old)
     ordered = is_ordered(t, namespace)
     mapping_remove(t, &probe)
     if ordered:
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
     space_retire(t, &old, not ordered)
     count_entries(t, namespace, 0, 1)
-    return count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
+    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
 
 
 cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry,
@@ -183,7 +175,7 @@ cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size,
     if status != PMKV_OK:
         return txn_fail(t, status)
     item.key, item.key_size, item.value, item.value_size = old.key, old.key_size, old.value, old.value_size
-    item.may_change, item.expiry = False, expiry
+    item.coding, item.may_change, item.expiry = record_coding(&old), False, expiry
     return update(t, namespace, &item, &probe, &old)
 
 
@@ -256,6 +248,7 @@ cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil:
                 if status != PMKV_OK:
                     return txn_fail(t, status)
                 expiry_forget(t, &r)
+                coding_forget(t, &r)
                 space_retire(t, &r, not is_ordered(t, namespace))
     mapping_free_all(t, namespace + NAMESPACE_MAPPING)
     keytree_free_all(t, namespace + NAMESPACE_KEYTREE)

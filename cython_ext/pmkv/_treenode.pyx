@@ -25,7 +25,7 @@ from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
-from pmkv._records cimport Record, record_body_is_whole, record_parse, record_write
+from pmkv._records cimport Item, Record, record_body_is_whole, record_parse, record_write
 from pmkv._writeset cimport Txn, txn_data, txn_data_again, txn_fail, txn_log, txn_push
 
 cdef extern from *:
@@ -338,10 +338,13 @@ cdef int store_far(Txn* t, Piece* piece) noexcept nogil:
     """Gives the key a record of its own (N3)."""
     cdef u64 size = parts_size(&piece.key)
     cdef char* whole = <char*>malloc(size + 1)
+    cdef Item item
     if whole == NULL:
         return txn_fail(t, PMKV_NO_MEMORY)
     parts_copy(&piece.key, 0, whole)
-    record_write(t, 0, whole, size, NULL, 0, False, 0, &piece.far)
+    memset(&item, 0, sizeof(Item))
+    item.key, item.key_size = whole, size
+    record_write(t, 0, &item, &piece.far)
     free(whole)
     return t.status
 

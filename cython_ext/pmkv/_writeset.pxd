@@ -117,6 +117,7 @@ cdef inline bint txn_has(Txn* t, u64 place) noexcept nogil:
 
 cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil
 cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil
+cdef int txn_count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil
 cdef int txn_log_sealed(Txn* t, u64 place, u64 payload) noexcept nogil
 cdef int txn_data(Txn* t, u64 place, const void* src, u64 size) noexcept nogil
 cdef int txn_data_again(Txn* t, u64 place, const void* src, u64 size) noexcept nogil

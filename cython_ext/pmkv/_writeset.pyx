@@ -24,7 +24,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from pmkv._core cimport *
-from pmkv._pool cimport Pool, page_place, unseal
+from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._writeset cimport filter_index, is_own, may_be_logged, txn_read
 
 cdef enum:
@@ -254,6 +254,16 @@ cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil:
 
 cdef int txn_log_sealed(Txn* t, u64 place, u64 payload) noexcept nogil:
     return txn_log(t, place, pmkv_seal(payload))
+
+
+cdef int txn_count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
+    """Changes a count; below zero it cannot have been right."""
+    cdef u64 value
+    if plus == minus or txn_read_sealed(t, place, &value) != PMKV_OK:
+        return t.status
+    if value + plus < minus:
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
+    return txn_log_sealed(t, place, value + plus - minus)
 
 
 # ---- new data -----------------------------------------------------------------------------------
