@@ -101,7 +101,10 @@ def use_codec(source: Face, table: Face, context: Context, name: str, codec: str
         if wanted != options:
             table._set_options(wanted)
             options = wanted
-    table._code(Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT), stages_in(options) != b"")
+    table._code(
+        Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT),
+        stages_in(options) != b"",
+    )
 
 
 def codec_name(options: int) -> str | None:

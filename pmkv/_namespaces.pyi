@@ -1,8 +1,10 @@
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from typing_extensions import disjoint_base
 
 from pmkv._table import Table
+
+CODECS_NAME: Final[str]
 
 @disjoint_base
 class Named(Table):
@@ -19,5 +21,7 @@ class Named(Table):
     def name(self) -> str: ...
 
 def names(source: Table) -> list[str]: ...
+def totals(source: Table) -> tuple[int, int]: ...
+def has_codecs(source: Table) -> bool: ...
 def drop(source: Table, name: str) -> None: ...
 def finish_drops(source: Table) -> None: ...

@@ -359,7 +359,9 @@ def open(
     buffer_bytes = _bytes_of(buffer_size, "buffer_size", 0) or 0
     cache_bytes = _bytes_of(cache_size, "cache_size", 0) or 0
     if not writeback_interval > 0:
-        raise ValueError(f"writeback_interval is in seconds, more than 0, not {writeback_interval!r}")
+        raise ValueError(
+            f"writeback_interval is in seconds, more than 0, not {writeback_interval!r}"
+        )
     options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
     options |= asked.option if asked is not None else 0
     options |= _coding.options_of(codec)
@@ -389,7 +391,9 @@ def open(
             if contradiction:
                 raise Error(f"{path}: {contradiction}")
             serializer = _objects.agreed(store._options(), asked, path)
-            writeback = Writeback(path, store._set_sizes(buffer_bytes, cache_bytes), writeback_interval)
+            writeback = Writeback(
+                path, store._set_sizes(buffer_bytes, cache_bytes), writeback_interval
+            )
             store._write_back_by(writeback, durability == "lazy")
             context = _coding.context_of(store, key)
             if key is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 Key = bytes | bytearray | memoryview | str
 Value = bytes | bytearray | memoryview | str
+Durability = Literal["sync", "lazy"]
 Pairs = Mapping[Any, Any] | Iterable[tuple[Key, Any]]
 
 
