@@ -1,4 +1,4 @@
-"""What codecs need of a pool: the codec of each namespace, dictionaries, and whether a key is the right one.
+"""What codecs need of a pool: each namespace's codec, dictionaries, and whether a key is right.
 
 The last two lie in a namespace that no program can name (docs/format.md, section 12).
 """
@@ -13,6 +13,7 @@ from pmkv._codec import AES, CHACHA20, Coder, Context, parse, text_of, train
 from pmkv._errors import CodecError, Error, NotFoundError
 from pmkv._face import Face
 from pmkv._namespaces import CODECS_NAME, Named, has_codecs
+from pmkv._table import Table
 from pmkv._types import PathStat
 
 _STAGES_SHIFT: Final = 8
@@ -29,8 +30,8 @@ class _Kept(Named, Face):
     """The namespace of dictionaries and keys' tries, as a store or transaction sees it."""
 
 
-def _look(source: Face, context: Context, name: bytes) -> bytes | None:
-    """What is kept under a name; encrypted values are, like all here, stored plain behind their coding."""
+def _look(source: Table, context: Context, name: bytes) -> bytes | None:
+    """What is kept under a name: for the pool a plain value, with its coding in front."""
     stored = _Kept(source, CODECS_NAME).get(name)
     if stored is None:
         return None
@@ -38,7 +39,7 @@ def _look(source: Face, context: Context, name: bytes) -> bytes | None:
     return Coder(context, CODECS_NAME, b"").decode(coding, name, stored[_CODING:])
 
 
-def _keep(source: Face, context: Context, name: bytes, value: bytes, stages: bytes) -> None:
+def _keep(source: Table, context: Context, name: bytes, value: bytes, stages: bytes) -> None:
     coding, payload = Coder(context, CODECS_NAME, stages).encode(name, value)
     kept = _Kept(source, CODECS_NAME)
     kept.put(name, coding.to_bytes(_CODING, "little") + payload, durability="sync")
@@ -54,7 +55,7 @@ def options_of(codec: str | None) -> int:
     return int.from_bytes(parse(codec), "little") << _STAGES_SHIFT
 
 
-def context_of(source: Face, key: Any) -> Context:
+def context_of(source: Table, key: Any) -> Context:
     """What all handles on a pool share; it does not keep the store."""
     alive = weakref.ref(source)
 
@@ -67,10 +68,11 @@ def context_of(source: Face, key: Any) -> Context:
             raise NotFoundError(number)
         return found
 
-    return Context(key, load)
+    context = Context(key, load)
+    return context
 
 
-def try_key(source: Face, context: Context, where: str) -> None:
+def try_key(source: Table, context: Context, where: str) -> None:
     """Raises a CodecError if the key is not the one that values of the pool were encrypted with."""
     if not has_codecs(source):
         return
@@ -81,7 +83,7 @@ def try_key(source: Face, context: Context, where: str) -> None:
             raise CodecError(f"{where}: the key does not fit: {error}") from None
 
 
-def _note_key(source: Face, context: Context, stages: bytes) -> None:
+def _note_key(source: Table, context: Context, stages: bytes) -> None:
     """Has something to try keys on, before the first value is encrypted."""
     for number in (AES, CHACHA20):
         if number in stages:
@@ -90,8 +92,8 @@ def _note_key(source: Face, context: Context, stages: bytes) -> None:
                 _keep(source, context, name, _TRIED, bytes([number]))
 
 
-def use_codec(source: Face, table: Face, context: Context, name: str, codec: str | None) -> None:
-    """Has the table encode new values as the pool says; or from now on as `codec` says, if given."""
+def use_codec(source: Table, table: Face, context: Context, name: str, codec: str | None) -> None:
+    """Has the table encode new values as the pool says; as `codec` from now on, if it is given."""
     options = table._options()
     if codec is not None and table._is_writable():
         wanted = options & ~_STAGES_MASK | options_of(codec)
@@ -147,7 +149,7 @@ def _samples(table: Face, size: int) -> list[bytes]:
     return samples
 
 
-def train_dictionary(source: Face, table: Face, size: int) -> int:
+def train_dictionary(source: Table, table: Face, size: int) -> int:
     """Makes the table's next values be compressed with a dictionary; its size."""
     coder = table._coder()
     context, options = coder.context, table._options()

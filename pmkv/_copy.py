@@ -18,7 +18,7 @@ _BYTES: Final = 8 << 20  # the same, unless one value is larger
 
 
 def _copy_pairs(source: Face, target: Face) -> None:
-    """All pairs as they are stored, with the times when they expire, in commits of a bounded size."""
+    """All pairs as they are stored, with their times of expiry, in commits of a bounded size."""
     batch: list[tuple[Any, tuple[int, bytes, int]]] = []
     size = 0
     for key, stored in source.items():

@@ -186,8 +186,9 @@ class Store(_store.Core, _WithNamespaces):
     def sync(self) -> None:
         """Writes back what is dirty: what was written lazily is durable when it returns.
 
-        Besides, it empties the redo ring, so that the next open has nothing to replay, and finishes what
-        an interrupted drop() left. Raises PoolFullError, CodecError, OSError: what is dirty stays so.
+        Besides, it empties the redo ring, so that the next open has nothing to replay, and
+        finishes what an interrupted drop() left. Raises PoolFullError, CodecError, OSError: what
+        is dirty stays so.
         """
         _namespaces.finish_drops(self)
         super().sync()
@@ -236,17 +237,17 @@ class Store(_store.Core, _WithNamespaces):
     def train_dictionary(self, size: int = 16 << 10) -> int:
         """Trains a dictionary of at most `size` bytes on values of the default namespace; its size.
 
-        From then on new values are compressed with it (codec "lz4" or "zstd"), which small ones need that
-        are like each other. It is kept in the pool. Raises CodecError where there is too little
-        to learn from, or `zstandard` is not installed.
+        From then on new values are compressed with it (codec "lz4" or "zstd"), which helps small
+        ones that are like each other. It is kept in the pool. Raises CodecError where there is
+        too little to learn from, or `zstandard` is not installed.
         """
         return _coding.train_dictionary(self, self, size)
 
     def close(self) -> None:
         """Writes back what is dirty, and closes the pool; again does nothing.
 
-        BufferError while views are alive. What cannot be written back (PoolFullError, CodecError) keeps the
-        store open: make room, overwrite it or delete it.
+        BufferError while views are alive. What cannot be written back (PoolFullError, CodecError)
+        keeps the store open: make room, overwrite it or delete it.
         """
         try:
             self._close()

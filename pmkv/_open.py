@@ -325,7 +325,7 @@ def open(
     codec: what new values are encoded with: "lz4"; "zstd", "aes", "chacha20" (extras); a codec of
         your own (`pmkv.register_codec`); several: "lz4+aes". Kept in the pool; given again, it is
         from then on another, "plain" for none: values that are there keep theirs.
-    key: of encryption, 32 bytes (for aes also 16 or 24); never stored. Pickling a store leaves it out.
+    key: of encryption, 32 bytes (for aes also 16 or 24); never stored, nor pickled.
     values: "bytes"; "msgpack": objects, with dates, tuples, sets, NumPy arrays; "pickle", which
         runs what is in the pool, and so must be asked for each time; or an object with dumps and
         loads, which must be given each time. Kept in the pool, "bytes" for a new one.
@@ -344,8 +344,8 @@ def open(
 
     Raises PoolNotFoundError (FileNotFoundError), PoolPermissionError (PermissionError),
     LockError (names who has it open), CorruptedError (foreign, damaged or truncated file),
-    VersionMismatchError (newer), CodecError (the key does not fit), PoolFullError, ValueError. A file that is refused is not
-    written to.
+    VersionMismatchError (newer), CodecError (the key does not fit), PoolFullError, ValueError.
+    A file that is refused is not written to.
     """
     path = os.path.abspath(os.fsdecode(path))
     _choose("flag", flag, ("r", "w", "c", "n"))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 Key = bytes | bytearray | memoryview | str
 Value = bytes | bytearray | memoryview | str
-Durability = Literal["sync", "lazy"]
 Pairs = Mapping[Any, Any] | Iterable[tuple[Key, Any]]
 
 
@@ -22,7 +21,7 @@ class Bounds(TypedDict, total=False):
 
 
 class PathStat(TypedDict):
-    """What `stat()` counts of a path, or a codec: values; their bytes before and behind the codec."""
+    """What `stat()` counts of a path, or a codec: values, their bytes before it and behind."""
 
     entries: int
     raw_bytes: int
@@ -51,8 +50,8 @@ class CacheStat(TypedDict):
 class Stat(TypedDict):
     """What `stat()` returns; sizes in bytes.
 
-    `entries` and `live_bytes` are of the default namespace; `paths` and `codecs` of all. The bytes of the
-    direct path are those of its values and of all keys.
+    `entries` and `live_bytes` are of the default namespace; `paths` and `codecs` of all. The bytes
+    of the direct path are those of its values and of all keys.
     """
 
     entries: int
@@ -104,7 +103,7 @@ class Info(PoolInfo):
 
 
 class Memory(TypedDict):
-    """What `memory()` returns: DRAM that the handle holds, in bytes. None of it is per key of the pool."""
+    """What `memory()` returns: DRAM that the handle holds, in bytes. None is per key."""
 
     handle_bytes: int
     transaction_bytes: int

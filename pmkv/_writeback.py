@@ -1,7 +1,7 @@
 """Writes the buffer back: when asked to, when it is half full, and some time after the first write.
 
-One thread a pool, made with its first lazy write. It encodes and commits a whole generation at a time
-(pmkv._buffer), as flush() does in the caller's thread; one of both at a time.
+One thread a pool, made with its first lazy write. It encodes and commits a whole generation at a
+time (pmkv._buffer), as flush() does in the caller's thread; one of both at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Writeback:
         self._thread: threading.Thread | None = None
 
     def flush(self) -> None:
-        """Everything that was dirty when it began is durable when it returns, or it raises why not."""
+        """What was dirty when it began is durable when it returns, or it raises why not."""
         me = threading.get_ident()
         if self._owner == me:
             raise Error(f"{self._path}: this thread is in the middle of a writeback")

@@ -43,6 +43,7 @@ PUBLIC = {
     "Transaction",
     "error",
     "open",
+    "register_codec",
 }
 METHODS = {
     *("add", "begin", "check", "clear", "close", "compact", "compare_and_set", "cursor", "decr"),
@@ -74,6 +75,7 @@ METHODS = {
         "stat",
     ),
     *("sync", "touch", "ttl", "update", "values", "view", "expire", "copy", "array", "put_array"),
+    "train_dictionary",
 }
 ATTRIBUTES = {"closed", "path"}
 

@@ -86,7 +86,7 @@ cdef u64 make(Table source, bytes name, u64 options) except? 0:
 cdef class Named(Table):
     """A namespace of a pool; pmkv.Namespace in Python."""
     cdef readonly str name
-    cdef Table source             # the store is not closed while this is in use
+    cdef readonly Table source    # the store is not closed while this is in use
 
     def __cinit__(self, Table source not None, name, *, keys=None, ordered=None, u64 values=0):
         cdef bytes raw = CODECS if name == CODECS_NAME else raw_name(name)

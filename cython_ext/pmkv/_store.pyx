@@ -59,7 +59,7 @@ cdef class Core(Table):
     # -- upkeep --
 
     def sync(self):
-        """Writes back what is dirty, and empties the redo ring: the next open has nothing to replay.  Raises OSError."""
+        """Writes back what is dirty, and empties the redo ring: the next open replays nothing.  Raises OSError."""
         cdef int status
         self.begin(False)
         self.e.drain()
