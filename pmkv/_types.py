@@ -29,7 +29,7 @@ class PathStat(TypedDict):
 
 
 class WritebackStat(TypedDict):
-    """What `stat()` says of lazy writes: commits, what they held, and how many keys are dirty."""
+    """What `stat()` says of lazy writes: commits, what they held, and what was still dirty."""
 
     batches: int
     values: int

@@ -107,7 +107,8 @@ cdef class Core(Table):
     def stat(self):
         """Counts and sizes in bytes, at once at any size: see pmkv.Stat."""
         cdef u64 frontier, unused, free_pages
-        entries = self.entries()      # first: it may write the buffer back
+        cdef u64 dirty = self.e.buffer.count
+        entries = self.entries()      # first: it has the buffer written back
         self.e.need_open()
         frontier = self.e.root(ROOT_FRONTIER)
         free_pages = self.e.root(ROOT_FREE_PAGE_COUNT)
@@ -123,7 +124,7 @@ cdef class Core(Table):
             "limbo_entries": self.e.root(ROOT_LIMBO_COUNT),
             "commit": self.e.pool.head,
             "writeback": {"batches": self.e.buffer.batches, "values": self.e.buffer.written,
-                          "bytes": self.e.buffer.written_bytes, "dirty": self.e.buffer.count},
+                          "bytes": self.e.buffer.written_bytes, "dirty": dirty},
             "cache": {"entries": self.e.cache.entries, "bytes": self.e.cache.held, "hits": self.e.cache.hits,
                       "misses": self.e.cache.misses, "evictions": self.e.cache.evictions},
         }
