@@ -20,6 +20,7 @@ STATES_WANTED = 1_000_000
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
 ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16, "snapshots": 80}
 ROUNDS |= {"compacting": 60, "expiring": 50, "compacting_under_readers": 20}
+ROUNDS |= {"coded": 45, "writeback": 28, "compacting_coded": 50}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
     "ordered": {"samples": 8, "exhaust": 64},
@@ -29,6 +30,9 @@ DETAIL: dict[str, dict[str, int]] = {
     "compacting": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
     "expiring": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
     "compacting_under_readers": {"samples": 4, "exhaust": 32, "capacity_pages": 2048},
+    "coded": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "writeback": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "compacting_coded": {"samples": 4, "exhaust": 32, "capacity_pages": 2048},
 }
 
 judged = 0
