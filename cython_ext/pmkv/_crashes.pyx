@@ -99,7 +99,7 @@ cdef class Crashes:
         trace(&self.scratch_log, &self.scratch_tracer, &self.scratch, site)
         self.pending = pending_on(&self.base, self.unit(), {})
         g.header_size, g.ring_size = header_size, ring_size
-        g.section_pages, g.initial_pages = section_pages, initial_pages
+        g.section_pages, g.initial_pages, g.options = section_pages, initial_pages, 0
         self.live.reserved_pages = capacity_pages
         self.must(pool_format(&self.live, &g, &self.superblock), "format")
         self.live.head = self.live.checkpoint = self.live.tail = 1

@@ -406,12 +406,12 @@ cdef class Simulator(Crashes):
         return os.pread(self.files[0], file_size_for(&self.live, self.live.file_pages), 0)
 
     def where(self, bytes key, bytes name=b""):
-        """Of the key's record: its place, and that of its extent or 0."""
+        """The place of the key's record, of its extent or 0, and of the slot that leads to it."""
         cdef Record r
         cdef u64 namespace = self.find(name)
         if self.must(mapping_get(&self.live, namespace + NAMESPACE_MAPPING, key, len(key), &r), "get") != PMKV_OK:
             raise KeyError(key)
-        return r.place, r.extent_place
+        return r.place, r.extent_place, self.slot_of(r.place, namespace)
 
     cdef u64 find(self, bytes name) except 0:
         """The root of a namespace that is there."""
@@ -419,6 +419,14 @@ cdef class Simulator(Crashes):
         if name and catalogue_find(&self.live, NULL, name, len(name), &namespace) != PMKV_OK:
             raise KeyError(name)
         return namespace
+
+    @property
+    def header_size(self):
+        return self.live.header_size
+
+    def root_of(self, bytes name):
+        """The place of the namespace's root."""
+        return self.find(name)
 
     def bytes_at(self, u64 place, u64 size):
         """What lies there in the live pool."""
@@ -470,7 +478,7 @@ cdef class Simulator(Crashes):
         if site == "CHECK_SUPERBLOCK":
             places = [24, self.live.header_size - 4096 + 24]
         elif site == "CHECK_SEAL":
-            places = [self.slot_of(r.place) + 6]
+            places = [self.slot_of(r.place, ROOT_DEFAULT_NAMESPACE) + 6]
         elif site == "CHECK_DESCRIPTOR":
             word = pmkv_load(&self.live.m, ROOT_BLOCK_CURRENT + <u64>record_class(130) * 8) & SEAL_MASK
             places = [DESCRIPTOR_SPACE | (word * 64 + 63)]
@@ -515,7 +523,7 @@ cdef class Simulator(Crashes):
         status = mapping_get(&self.scratch, ROOT_DEFAULT_NAMESPACE, key, len(key), &r)
         return record_verify(&self.scratch, &r) if status == PMKV_OK else status
 
-    cdef u64 slot_of(self, u64 place):
+    cdef u64 slot_of(self, u64 place, u64 namespace):
         """Where the slot of the record at `place` is."""
         cdef Cursor cursor
         cdef u64 slots[LEAF_SLOTS]
@@ -523,7 +531,7 @@ cdef class Simulator(Crashes):
         cdef int i
         cursor.prefix, cursor.ended = 0, False
         while leaf:
-            mapping_next_leaf(&self.live, NULL, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
+            mapping_next_leaf(&self.live, NULL, namespace + NAMESPACE_MAPPING, &cursor, slots, &leaf)
             for i in range(LEAF_SLOTS):
                 if (slots[i] & GRANULE_MASK) << GRANULE_SHIFT == place:
                     return leaf + i * 8
