@@ -129,6 +129,17 @@ def test_a_coding_that_is_not_what_was_counted_is_reported(
     assert COUNTS in " ".join(sim.problems_with({place: with_crc(body)}))
 
 
+@pytest.mark.parametrize(("key", "name"), KEYS)
+def test_counts_do_not_change_by_what_a_damaged_record_says(
+    sim: Simulator, key: bytes, name: bytes
+) -> None:
+    """Not even if readers keep the record, so that nobody gives its space back yet."""
+    place, body, at = record(sim, key, name)
+    for byte in range(at, at + 8):
+        damaged = {place + byte: bytes([body[byte] ^ 1])}
+        assert sim.statuses_with(damaged, key, name) == [CORRUPTED] * 4
+
+
 def codec_and_stages(stages: list[int]) -> Iterator[tuple[int, list[int]]]:
     """All that is not as the format says."""
     last = [stage for stage in stages if stage][-1]
