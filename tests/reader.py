@@ -548,9 +548,10 @@ class Reader:
     def dictionaries_in(self, pairs: dict[bytes, bytes]) -> None:
         for key, value in pairs.items():
             if key.startswith(b"dictionary"):
+                assert len(key) == 11 and key[10]
                 self.dictionaries[key[10]] = value
             else:
-                assert key[:3] == b"key" and key[3] in (16, 17)
+                assert len(key) == 4 and key[:3] == b"key" and key[3] in (16, 17)
 
     # section 13
 

@@ -263,6 +263,8 @@ def test_one_way_of_coding_too_many_fails_the_whole_transaction() -> None:
             sim.transaction(steps)
         assert sim.check() == []
     assert sim.model[b"5"] == b"v" and len(sim.model) == 64
+    sim.transaction([(b"before", b"v"), [(b"5", b"other"), (b"x", one_more)], (b"behind", b"v")])
+    assert sim.model.keys() - {b"%d" % i for i in range(64)} == {b"before", b"behind"}
     sim.put(b"6", coded(b"in a way that is known", word(50, 8, 2)))
     sim.put(b"plain", b"v")
     sim.delete(b"5")
