@@ -4,7 +4,6 @@ from typing_extensions import disjoint_base
 class Until(bytes):
     expiry: int
 
-@disjoint_base
 class Coded(Until):
     coding: int
 
