@@ -337,7 +337,8 @@ class Reader:
             assert value_crc == crc32c(value) and reserved == 0
         if codec:
             self.codings[place] = (*struct.unpack("<I4s", body[begin - 8 : begin]), value_size)
-            assert self.codings[place][1].rstrip(b"\0")[-1] == codec
+            stages = self.codings[place][1].rstrip(b"\0")
+            assert stages[-1] == codec and 0 not in stages
         return key, value
 
     # section 12
@@ -367,8 +368,12 @@ class Reader:
             raw_size, stages, stored = self.codings[place]
             total = counted.setdefault(stages, [0, 0, 0])
             total[:] = [total[0] + 1, total[1] + raw_size, total[2] + stored]
+        known, ended = set[int](), False
         for slot in range(Page + 1728, Page + 3776, 32):
             stages, *total = (self.sealed(slot + i * 8) for i in range(4))
+            ended |= stages == 0
+            assert not any((stages, *total)) if ended else stages not in known
+            known.add(stages)
             if any(total):
                 assert total == counted.pop(stages.to_bytes(4, "little"))
         assert not counted
@@ -450,7 +455,9 @@ class Reader:
         assert check == crc32c(size.to_bytes(8, "little") + stored) & 0xFFFF
         key, value = prefix + stored, b""
         if far:
-            key, value = self.record(int.from_bytes(stored, "little"), 0)
+            place = int.from_bytes(stored, "little")
+            key, value = self.record(place, 0)
+            assert self.read(place + 4, 2) == b"\0\0"
             self.far_keys += 1
         assert key.startswith(prefix) and value == b""
         return key, at + 4 + len(stored)
@@ -513,6 +520,8 @@ class Reader:
         named = self.namespace(Page + 128)
         assert self.sealed(Page + 176) == 65535
         assert all(len(place) == 8 for place in named.values())
+        records = self.places[Page + 128].values()
+        assert all(self.read(place + 4, 2) == b"\0\0" for place in records)
         roots = {name: int.from_bytes(place, "little") for name, place in named.items()}
         numbers = {name: roots.pop(name) for name in list(roots) if name.startswith(b"\0id")}
         ids = {root: self.sealed(root + 48) for root in roots.values()}
@@ -539,9 +548,10 @@ class Reader:
     def dictionaries_in(self, pairs: dict[bytes, bytes]) -> None:
         for key, value in pairs.items():
             if key.startswith(b"dictionary"):
+                assert len(key) == 11 and key[10]
                 self.dictionaries[key[10]] = value
             else:
-                assert key[:3] == b"key" and key[3] in (16, 17)
+                assert len(key) == 4 and key[:3] == b"key" and key[3] in (16, 17)
 
     # section 13
 

@@ -11,10 +11,12 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from pmkv._oracle import coded, coding_of
 from pmkv._simulator import Simulator
 
 FAR_OFF = 1 << 55  # microseconds since 1970: in the year 3111
 SIZES = (0, 3, 50, 100, 100, 200, 1500, 2000, 5000)
+STAGES = (1, 2, 16, 17, 64, 255)
 
 
 def mixed(sim: Simulator, rng: random.Random, rounds: int) -> None:
@@ -276,6 +278,119 @@ def compacting_under_readers(sim: Simulator, rng: random.Random, rounds: int) ->
         assert sim.file_pages < before
 
 
+def some_value(rng: random.Random, kinds: int, expiry: int = 0) -> bytes:
+    """A plain value, or one coded in one of many ways; some just about what a page takes."""
+    value = rng.randbytes(rng.choice((*SIZES, 4050 + rng.randrange(30))))
+    if rng.random() < 0.3:
+        return value
+    stages = bytes(rng.choice(STAGES[:kinds]) for _ in range(rng.randrange(1, 5)))
+    raw_size = rng.choice((0, 7, len(value), 100_000, (1 << 32) - 4096))
+    return coded(value, int.from_bytes(stages, "little") << 32 | raw_size, expiry)
+
+
+def some_batch(
+    rng: random.Random, names: list[bytes], keys: list[bytes], kinds: int
+) -> dict[bytes, dict[bytes, bytes | None]]:
+    """What writeback commits at once: of several namespaces, a fifth of it to delete."""
+    return {
+        name: {
+            key: some_value(rng, kinds) if rng.random() < 0.8 else None
+            for key in rng.sample(keys, rng.randrange(1, min(len(keys), 6)))
+        }
+        for name in rng.sample(names, rng.randrange(1, len(names) + 1))
+    }
+
+
+def coded_values(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Values that stages have made, beside plain ones: overwritten by each other, deleted, cleared,
+    dropped, touched, swept and undone, under readers; in more ways than the root counts at once."""
+    keys, numbers = [b"k%d" % i for i in range(9)] + [b"l" * 4100], itertools.count()
+    names, ways, sim.time = [b"", b"a", b"b", b"u"], set[int](), 1_000_000
+    more = {b"way%d" % i: coded(b"v" * i, 100 + i << 32 | 7) for i in range(20)}
+    sim.write_back({b"": dict(more)}, explored=False)
+
+    def time() -> int:
+        return sim.time + rng.randrange(1, 30) * 100_000 + next(numbers)
+
+    def step() -> Any:
+        value = some_value(rng, 6)
+        what = rng.choice((value, value, value, (value, time()), time(), 0, None))
+        return rng.choice(names), rng.choice(keys), what
+
+    def steps(depth: int) -> list[Any]:
+        made = [step() for _ in range(rng.choice((1, 3, 9)))]
+        if rng.random() < 0.2:
+            made.insert(rng.randrange(len(made) + 1), rng.choice((1, 100)))
+        if depth < 3 and rng.random() < 0.4:
+            made.insert(rng.randrange(len(made) + 1), steps(depth + 1))
+        return made
+
+    for _ in range(rounds):
+        chance, key = rng.random(), rng.choice(keys)
+        sim.time += rng.randrange(2) * 200_000
+        if chance < 0.2:
+            sim.put(key, some_value(rng, 6), expiry=rng.choice((0, 0, time())))
+        elif chance < 0.25:
+            sim.delete(key)
+        elif chance < 0.5:
+            sim.transaction(steps(1))
+        elif chance < 0.7:
+            sim.write_back(some_batch(rng, names, keys, 6))
+        elif chance < 0.78 and len(sim.moments) < 3:
+            sim.snapshot()
+        elif chance < 0.86:
+            sim.end_snapshot(rng.randrange(3))
+        elif chance < 0.9:
+            sim.drop(rng.choice(names[1:]))
+        elif chance < 0.92:
+            sim.clear()
+        elif chance < 0.96:
+            sim.collect()
+        else:
+            sim.pin(key)
+            sim.checkpoint()
+            sim.unpin()
+        ways |= {coding_of(value) >> 32 for value in sim.model.values()}
+    while sim.moments:
+        sim.end_snapshot(0)
+    sim.collect()
+    assert len(ways) > rounds and sim.versions() == 0
+
+
+def writeback(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Batches of several namespaces, each a commit, now and then one that is larger than the ring;
+    in between, direct puts."""
+    keys, names = [b"%03d" % i for i in range(150)], [b"", b"a", b"b", b"u"]
+    sim.write_back({b"": dict.fromkeys(keys, b"")}, explored=False)
+    for i in range(rounds):
+        some = rng.sample(keys, rng.choice((2, 5, 12)))
+        batches = some_batch(rng, names, some, 2)
+        if i % 9 == 8:
+            batches[b""] = {key: coded(key * 9, 1 << 32 | i) for key in keys}
+        sim.write_back(batches)
+        if i % 3 == 0:
+            sim.put(rng.choice(keys), rng.randbytes(rng.choice(SIZES)))
+
+
+def compacting_coded(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """A pool of coded values, of which most are deleted, and what is left moved down."""
+    names = [b"k%03d" % i for i in range(80)] + [b"l" * 4200 + b"%d" % i for i in range(4)]
+    for i in range(rounds // 30 + 1):
+        for space in (b"", b"a", b"u"):
+            values = {name: some_value(rng, 2, rng.choice((0, FAR_OFF))) for name in names}
+            sim.write_back({space: dict(values)}, explored=False)
+        sim.snapshot()
+        for space in (b"", b"a", b"u"):
+            gone = dict.fromkeys(rng.sample(names, 70))
+            sim.write_back({space: dict(gone)}, explored=False)
+        sim.end_snapshot(0, explored=False)
+        sim.collect(explored=False)
+        sim.checkpoint(explored=False)
+        before = sim.file_pages
+        sim.compact([(rng.choice(names), some_value(rng, 2)) for _ in range(6 * (i % 2))])
+        assert sim.file_pages < before
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -289,6 +404,9 @@ WORKLOADS: dict[str, Workload] = {
     "compacting": compacting,
     "expiring": expiring,
     "compacting_under_readers": compacting_under_readers,
+    "coded": coded_values,
+    "writeback": writeback,
+    "compacting_coded": compacting_coded,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

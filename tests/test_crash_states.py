@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from simulation import RINGS, WORKLOADS, run
 
-from pmkv._oracle import until
+from pmkv._oracle import coded, until
 from pmkv._simulator import SimulationFailure, Simulator
 
 STATES_WANTED = 1_000_000
@@ -20,6 +20,7 @@ STATES_WANTED = 1_000_000
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
 ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16, "snapshots": 80}
 ROUNDS |= {"compacting": 60, "expiring": 50, "compacting_under_readers": 20}
+ROUNDS |= {"coded": 34, "writeback": 28, "compacting_coded": 50}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
     "ordered": {"samples": 8, "exhaust": 64},
@@ -29,6 +30,9 @@ DETAIL: dict[str, dict[str, int]] = {
     "compacting": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
     "expiring": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
     "compacting_under_readers": {"samples": 4, "exhaust": 32, "capacity_pages": 2048},
+    "coded": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "writeback": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "compacting_coded": {"samples": 4, "exhaust": 32, "capacity_pages": 2048},
 }
 
 judged = 0
@@ -73,6 +77,40 @@ def test_another_time_than_that_of_the_model_is_noticed() -> None:
     sim.model[b"a"] = until(b"1", 6)
     with pytest.raises(SimulationFailure, match="neither what was acknowledged"):
         sim.put(b"b", b"2")
+    sim.close()
+
+
+@pytest.mark.parametrize(
+    "of_model", [coded(b"1", 3 << 32 | 9), coded(b"1", 2 << 32 | 8), b"1"], ids=str
+)
+def test_another_coding_than_that_of_the_model_is_noticed(of_model: bytes) -> None:
+    sim = Simulator(deeper=0)
+    sim.put(b"a", coded(b"1", 2 << 32 | 9), explored=False)
+    sim.model[b"a"] = of_model
+    with pytest.raises(SimulationFailure, match="neither what was acknowledged"):
+        sim.put(b"b", b"2")
+    sim.close()
+
+
+def test_other_counts_of_codings_than_those_of_the_model_are_noticed() -> None:
+    sim = Simulator(deeper=0)
+    sim.put(b"a", coded(b"1", 2 << 32 | 9), explored=False)
+    sim.model[b"\0dropped", b"k"] = b"a key that nobody sees"
+    sim.put(b"b", b"2")
+    sim.model[b"\0dropped", b"k"] = coded(b"counts", 2 << 32 | 9)
+    with pytest.raises(SimulationFailure, match="neither what was acknowledged"):
+        sim.put(b"b", b"3")
+    sim.close()
+
+
+def test_a_reader_that_sees_another_coding_is_noticed() -> None:
+    sim = Simulator(deeper=0)
+    sim.put(b"a", coded(b"1", 2 << 32 | 9), explored=False)
+    sim.snapshot()
+    sim.put(b"a", b"2", explored=False)
+    sim.moments[0][1][b"a"] = b"1"
+    with pytest.raises(SimulationFailure, match="at moment"):
+        sim.put(b"a", b"3", explored=False)
     sim.close()
 
 

@@ -34,7 +34,7 @@ cdef int namespace_in(Pool* p, const Record* r, u64* namespace) noexcept nogil:
     cdef int status = record_verify(p, r)
     if status != PMKV_OK:
         return status
-    if r.value_size != 8:
+    if r.value_size != 8 or r.flags:
         return corrupted(p, PMKV_CHECK_RECORD, r.place)
     memcpy(namespace, r.value, 8)
     if namespace[0] < p.header_size or namespace[0] % 16 or namespace[0] > page_place(p, p.file_pages) - ROOT_SIZE:

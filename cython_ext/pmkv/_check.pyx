@@ -318,7 +318,7 @@ cdef void count_coding(Walk* w, const Record* r) noexcept nogil:
     """Counts what is to be found in the root's slots."""
     cdef u64 coding = record_coding(r)
     cdef CodingCount* seen = seen_of(w, coding >> 32)
-    if seen == NULL or coding >> 32 == 0:
+    if seen == NULL:
         note(w, PROBLEM_CODINGS, r.place)
         return
     seen.stages = coding >> 32
@@ -501,13 +501,14 @@ cdef void check_catalogue(Walk* w) noexcept nogil:
     cdef Record r
     cdef u64 slots[LEAF_SLOTS]
     cdef u64 leaf, namespace, names = 0, numbers = 0
-    cdef int i
+    cdef int i, status
     cursor.prefix, cursor.ended = 0, False
     while mapping_next_leaf(w.p, NULL, ROOT_CATALOGUE + NAMESPACE_MAPPING, &cursor, slots, &leaf) == PMKV_OK and leaf:
         for i in range(LEAF_SLOTS):
             if not slots[i] & GRANULE_MASK:
                 continue
-            if record_parse(w.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r) != PMKV_OK or r.value_size != 8:
+            status = record_parse(w.p, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT, &r)
+            if status != PMKV_OK or r.value_size != 8 or r.flags:
                 note(w, PROBLEM_CATALOGUE, (slots[i] & GRANULE_MASK) << GRANULE_SHIFT)
                 continue
             if is_id_name(r.key, r.key_size):
@@ -524,6 +525,17 @@ cdef void check_catalogue(Walk* w) noexcept nogil:
         note(w, PROBLEM_CATALOGUE, ROOT_CATALOGUE)
 
 
+cdef bint is_out_of_place(Walk* w, u64 slot, u64 stages) noexcept nogil:
+    """Behind the end of the slots, or not the first one of its stages: none of these would be found."""
+    cdef CodingCount before
+    cdef u64 i
+    for i in range(slot if stages else 0):
+        coding_read(w.p, i, &before)
+        if before.stages == 0 or before.stages == stages:
+            return True
+    return False
+
+
 cdef void check_codings(Walk* w) noexcept nogil:
     """Each slot of the root counts what was seen, and none is missing (G1)."""
     cdef CodingCount found
@@ -534,6 +546,8 @@ cdef void check_codings(Walk* w) noexcept nogil:
         for word in range(4):
             sealed(w, place + word * 8)
         coding_read(w.p, i, &found)
+        if is_out_of_place(w, i, found.stages):
+            note(w, PROBLEM_CODINGS, place)
         seen = seen_of(w, found.stages)
         if found.entries == 0 and found.raw_bytes == 0 and found.stored_bytes == 0:
             continue

@@ -12,7 +12,7 @@ Invariant
 from libc.stdint cimport uint32_t
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted
-from pmkv._records cimport Record, record_coding
+from pmkv._records cimport Record, record_body_is_whole, record_coding
 from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log_sealed, txn_read_sealed
 
 cdef enum:
@@ -73,9 +73,13 @@ cdef int coding_add(Txn* t, u64 coding, u64 value_size) noexcept nogil:
 
 
 cdef int coding_forget(Txn* t, const Record* r) noexcept nogil:
-    """The record leaves the mapping."""
+    """The record leaves the mapping.  It is tested, since others' counts change by what it says."""
     cdef u64 slot, found, coding = record_coding(r)
-    if coding == 0 or t.status != PMKV_OK or find(t, coding >> 32, &slot) != PMKV_OK:
+    if coding == 0 or t.status != PMKV_OK:
+        return t.status
+    if not record_body_is_whole(t.p, r):
+        return txn_fail(t, corrupted(t.p, PMKV_CHECK_RECORD, r.place))
+    if find(t, coding >> 32, &slot) != PMKV_OK:
         return t.status
     if slot == CODING_SLOTS or txn_read_sealed(t, slot_place(slot), &found) != PMKV_OK or found != coding >> 32:
         return txn_fail(t, corrupted(t.p, PMKV_CHECK_RECORD, r.place))

@@ -62,4 +62,4 @@ cdef class Crashes:
     cdef int crash_in_successor(self, dict state, u64 outcome) except -1
     cdef tuple successor(self)
     cdef dict model_of(self, u64 outcome)
-    cdef u64 with_pair(self, u64 outcome, bytes key, bytes value) except? 0
+    cdef u64 with_pair(self, u64 outcome, bytes key, value) except? 0

@@ -36,7 +36,7 @@ from pmkv._writeset cimport txn_begin, txn_free, txn_init
 import os
 import random
 
-from pmkv._oracle import model_print
+from pmkv._oracle import coded, coding_of, model_print
 
 cdef extern from *:
     """
@@ -99,7 +99,7 @@ cdef class Crashes:
         trace(&self.scratch_log, &self.scratch_tracer, &self.scratch, site)
         self.pending = pending_on(&self.base, self.unit(), {})
         g.header_size, g.ring_size = header_size, ring_size
-        g.section_pages, g.initial_pages = section_pages, initial_pages
+        g.section_pages, g.initial_pages, g.options = section_pages, initial_pages, 0
         self.live.reserved_pages = capacity_pages
         self.must(pool_format(&self.live, &g, &self.superblock), "format")
         self.live.head = self.live.checkpoint = self.live.tail = 1
@@ -403,11 +403,10 @@ cdef class Crashes:
         cdef Log log
         cdef u64 after = 0, replayed, kept = 0, pages = self.pages
         cdef Item item
-        cdef bytes key, value
         cdef Pending pending
         key, value = self.successor()
-        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.coding, item.may_change, item.expiry = 0, False, 0
+        item.key, item.key_size, item.value, item.value_size = <bytes>key, len(key), <bytes>value, len(value)
+        item.coding, item.may_change, item.expiry = coding_of(value), False, 0
         self.lay_out(state)
         if recovery_run(&self.scratch, self.file_size(), &replayed) != PMKV_OK:
             raise SimulationFailure("recovery of the same state fails the second time")
@@ -450,11 +449,12 @@ cdef class Crashes:
         changed = [key for key in after if isinstance(key, bytes) and after[key] and before.get(key) != after[key]]
         if changed and self.random.random() < 0.75:
             key = self.random.choice(changed)
-            return key, bytes([after[key][0] ^ 1]) + after[key][1:]
+            value = bytes([after[key][0] ^ 1]) + after[key][1:]
+            return key, coded(value, coding_of(after[key])) if coding_of(after[key]) else value
         key = self.random.choice([key for key in before if isinstance(key, bytes)] or [b"k"])
         return key, bytes([self.random.randrange(256)]) * self.random.choice((3, 40, 100))
 
-    cdef u64 with_pair(self, u64 outcome, bytes key, bytes value) except? 0:
+    cdef u64 with_pair(self, u64 outcome, bytes key, value) except? 0:
         """The print of what scratch held, with the pair put: computed from the models, not from scratch."""
         return model_print({**self.model_of(outcome), key: value})
 

@@ -5,16 +5,19 @@ A test instrument beside the floors.  Keys of the default namespace are bytes in
 named ones pairs of name and key; names that begin with a zero byte are being dropped and do not count.
 Those that begin with "u" have no order.  Of all others the keys are counted in their order, forwards and
 one by one by their position, and each is asked where it is: so the ordered keys and the counts in their
-nodes are compared with the model, not with the mapping.  A value that is an Until says when its key expires.
+nodes are compared with the model, not with the mapping.  A value that is an Until says when its key expires,
+one that is Coded how it is coded as well.  The root's counts of coded values are those of the whole model: also
+of a namespace that is being dropped, as long as its keys are there.
 """
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
+from pmkv._codings cimport CodingCount, coding_read
 from pmkv._core cimport *
 from pmkv._expiry cimport expiry_of
 from pmkv._keytree cimport TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_next_leaf
 from pmkv._pool cimport Pool, corrupted
-from pmkv._records cimport Record, record_parse, record_verify
+from pmkv._records cimport Record, record_coding, record_parse, record_verify
 from pmkv._treenode cimport Piece, node_piece, parts_compare, parts_copy, parts_size
 
 
@@ -23,8 +26,23 @@ cdef u64 bytes_print(const void* data, u64 size, u64 seed) noexcept nogil:
 
 
 cdef u64 pair_print(u64 name, const void* key, u64 key_size, const void* value, u64 value_size,
-                    u64 time) noexcept nogil:
-    return pmkv_fold(bytes_print(key, key_size, 1) ^ name | 1, bytes_print(value, value_size, 3 + time) ^ PMKV_HASH_K0)
+                    u64 time, u64 coding) noexcept nogil:
+    cdef u64 how = 3 + time + pmkv_fold(coding, PMKV_HASH_K0)
+    return pmkv_fold(bytes_print(key, key_size, 1) ^ name | 1, bytes_print(value, value_size, how) ^ PMKV_HASH_K0)
+
+
+cdef inline u64 coding_print(const CodingCount* count) noexcept nogil:
+    return pmkv_hash64(7, 5, count, sizeof(CodingCount))
+
+
+cdef void codings_print(Pool* p, u64* fingerprint) noexcept nogil:
+    """Adds the fingerprints of what the root counts."""
+    cdef CodingCount count
+    cdef u64 slot
+    for slot in range(CODING_SLOTS):
+        coding_read(p, slot, &count)
+        if count.entries | count.raw_bytes | count.stored_bytes:
+            fingerprint[0] += coding_print(&count)
 
 
 cdef inline u64 order_step(u64 before, const void* key, u64 size, u64 position) noexcept nogil:
@@ -99,7 +117,8 @@ cdef int namespace_print(Pool* p, u64 namespace, u64 name, u64* fingerprint) noe
             if status != PMKV_OK:
                 return status
             if namespace != ROOT_CATALOGUE:
-                fingerprint[0] += pair_print(name, r.key, r.key_size, r.value, r.value_size, time)
+                fingerprint[0] += pair_print(name, r.key, r.key_size, r.value, r.value_size, time,
+                                             record_coding(&r))
             elif r.key[0] != 0 and r.value_size == 8:
                 memcpy(&place, r.value, 8)
                 status = namespace_print(p, place, bytes_print(r.key, r.key_size, 4), fingerprint)
@@ -110,6 +129,7 @@ cdef int namespace_print(Pool* p, u64 namespace, u64 name, u64* fingerprint) noe
 cdef int pool_print(Pool* p, u64* fingerprint) noexcept nogil:
     cdef int status
     fingerprint[0] = 0
+    codings_print(p, fingerprint)
     status = namespace_print(p, ROOT_DEFAULT_NAMESPACE, 0, fingerprint)
     return namespace_print(p, ROOT_CATALOGUE, 0, fingerprint) if status == PMKV_OK else status
 
@@ -120,10 +140,30 @@ class Until(bytes):
     expiry = 0
 
 
-def until(bytes value, u64 expiry):
+class Coded(Until):
+    """What is stored of a value under a codec; `coding` is its word: raw size and stages.  `expiry` 0: never."""
+
+    coding = 0
+
+
+def coded(value not None, u64 coding, u64 expiry=0):
+    """The value, coded in this way."""
+    made = Coded(value)
+    made.coding, made.expiry = coding, expiry
+    return made
+
+
+def coding_of(value):
+    """How a value of a model is coded, 0: it is plain."""
+    return getattr(value, "coding", 0)
+
+
+def until(value not None, u64 expiry):
     """The value, of a key that expires then; 0: never."""
+    if coding_of(value):
+        return coded(value, coding_of(value), expiry)
     if expiry == 0:
-        return value
+        return bytes(value)
     made = Until(value)
     made.expiry = expiry
     return made
@@ -138,14 +178,32 @@ def model_print(dict model):
         name, space = 0, b""
         if isinstance(given, tuple):
             space, given = given
+            if space[:1] == b"\0":
+                continue
             name = bytes_print(<const char*>(<bytes>space), len(space), 4)
         key = given
         total += pair_print(name, <const char*>key, len(key), <const char*>(<bytes>value), len(value),
-                            getattr(value, "expiry", 0))
+                            getattr(value, "expiry", 0), coding_of(value))
         if space[:1] != b"u":
             ordered.setdefault(name, []).append(key)
     for place, keys in ordered.items():
         total += keys_print(place, sorted(keys))
+    return total + counts_print(model)
+
+
+cdef u64 counts_print(dict model) except? 0:
+    """Of how many values of all namespaces are coded in which way."""
+    cdef u64 total = 0, coding
+    cdef CodingCount count
+    cdef dict counts = {}
+    for value in model.values():
+        coding = coding_of(value)
+        if coding:
+            entries, raw, stored = counts.get(coding >> 32, (0, 0, 0))
+            counts[coding >> 32] = entries + 1, raw + (coding & 0xffffffff), stored + len(value)
+    for stages, (entries, raw, stored) in counts.items():
+        count.stages, count.entries, count.raw_bytes, count.stored_bytes = stages, entries, raw, stored
+        total += coding_print(&count)
     return total
 
 

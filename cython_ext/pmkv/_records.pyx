@@ -52,6 +52,14 @@ cdef inline u64 coding_size(const Record* r) noexcept nogil:
     return CODING if r.flags >= RECORD_CODED else 0
 
 
+cdef inline int last_stage(u64 coding) noexcept nogil:
+    """0: there is none, or a gap before it."""
+    cdef u64 stages = coding >> 32
+    while stages > 0xFF and stages & 0xFF:
+        stages >>= 8
+    return <int>stages if stages <= 0xFF else 0
+
+
 cdef int record_parse_flags(Pool* p, u64 place, Record* r) noexcept nogil:
     """The rest of record_parse for a record that has flags, or a codec."""
     cdef u64 end = page_place(p, p.file_pages)
@@ -62,7 +70,8 @@ cdef int record_parse_flags(Pool* p, u64 place, Record* r) noexcept nogil:
     if r.flags & PMKV_RECORD_EXPIRY:
         r.expiry_place = place + expiry_at(r.body_size)
         r.room = expiry_at(r.body_size) + 8
-    if r.flags & 0xFF & ~(PMKV_RECORD_EXTENT | PMKV_RECORD_EXPIRY) or r.room > end - place:
+    if (r.flags & 0xFF & ~(PMKV_RECORD_EXTENT | PMKV_RECORD_EXPIRY) or r.room > end - place
+            or r.flags >> 8 != last_stage(record_coding(r))):
         return corrupted(p, PMKV_CHECK_RECORD, place)
     return parse_reference(p, place, end, r) if r.flags & PMKV_RECORD_EXTENT else PMKV_OK
 
@@ -134,13 +143,6 @@ cdef int write_extent(Txn* t, const char* src, u64 size, bint may_change, u64* p
 
 cdef inline int own_extent(Txn* t, u64 extent_place, u64 record_place) noexcept nogil:
     return descriptor_log(t, place_page(t.p, extent_place), OWNER_WORD, record_place)
-
-
-cdef inline int last_stage(u64 coding) noexcept nogil:
-    cdef u64 stages = coding >> 32
-    while stages > 0xFF:
-        stages >>= 8
-    return <int>stages
 
 
 cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const Item* item,

@@ -4,11 +4,11 @@
 A test instrument beside the floors: it drives the transaction floor on the live pool, and has every
 operation crashed when it has returned (_crashes.pyx).  Readers at earlier moments look again after
 each operation.  The clock stands where the program sets it.  Besides, it damages a quiet pool: is that
-noticed?
+noticed?  A value of a program may be Coded (_oracle.pyx): what stages have made of it is all the same here.
 """
 from libc.stdlib cimport calloc, free
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport record_class
 from pmkv._catalogue cimport catalogue_add, catalogue_find, catalogue_remove, catalogue_rename
 from pmkv._check cimport check_pool
@@ -20,13 +20,15 @@ from pmkv._crashes cimport Crashes
 from pmkv._expiry cimport expiry_is_past
 from pmkv._keytree cimport TreeCursor, keytree_edge, keytree_next_leaf, keytree_seek, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_get, mapping_next_leaf
-from pmkv._records cimport Record, record_commit, record_verify
+from pmkv._pool cimport file_size_for
+from pmkv._records cimport Record, record_coding, record_commit, record_verify
 from pmkv._recovery cimport recovery_run
 from pmkv._redo cimport redo_checkpoint
 from pmkv._space cimport pins_add, pins_drop, space_collect, space_commit, space_due
 from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
-    PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_put, transaction_put_all, transaction_touch,
+    PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_delete_all, transaction_put,
+    transaction_put_all, transaction_touch,
 )
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
 from pmkv._versions cimport (
@@ -36,11 +38,28 @@ from pmkv._versions cimport (
 from pmkv._writeset cimport txn_abort, txn_begin, txn_mark, txn_rollback
 
 from pmkv._crashes import SITE_TYPES, SITES, SimulationFailure
-from pmkv._oracle import until
+import os
+
+from pmkv._oracle import coded, coding_of, until
 
 
 cdef u64 options_of(bytes name):
     return PMKV_OPTION_UNORDERED if name[:1] == b"u" else 0
+
+
+cdef Item* items_of(list pairs) except NULL:
+    """Keys and values as the transaction floor wants them; the caller keeps `pairs`, and frees them."""
+    cdef Item* items = <Item*>calloc(len(pairs) + 1, sizeof(Item))
+    cdef size_t i
+    if items == NULL:
+        raise MemoryError
+    for i in range(len(pairs)):
+        key, value = pairs[i]
+        items[i].key, items[i].key_size = <bytes>key, len(key)
+        if value is not None:
+            items[i].value, items[i].value_size = <bytes>value, len(value)
+            items[i].coding, items[i].expiry = coding_of(value), getattr(value, "expiry", 0)
+    return items
 
 
 cdef class Simulator(Crashes):
@@ -87,39 +106,68 @@ cdef class Simulator(Crashes):
         """Of a model: whether the key is not there any more."""
         return 0 < getattr(value, "expiry", 0) <= self.time
 
-    def put(self, bytes key, bytes value, *, u64 expiry=0, bint explored=True):
+    def put(self, bytes key, value not None, *, u64 expiry=0, bint explored=True):
         after = {**self.model, key: until(value, expiry)}
         self.begin()
         self.finish(self.store(ROOT_DEFAULT_NAMESPACE, key, value, expiry), after, explored, "put")
 
-    cdef int store(self, u64 namespace, bytes key, bytes value, u64 expiry) except -100:
+    cdef int store(self, u64 namespace, bytes key, value, u64 expiry) except -100:
         cdef Item item
-        item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.coding, item.may_change, item.expiry = 0, False, expiry
+        item.key, item.key_size, item.value, item.value_size = key, len(key), <bytes>value, len(value)
+        item.coding, item.may_change, item.expiry = coding_of(value), False, expiry
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def delete(self, bytes key, *, bint explored=True):
         self.transaction([(key, None)], explored=explored)
 
     def put_many(self, dict pairs, *, bint explored=True):
-        cdef list keys = list(pairs), values = list(pairs.values())
-        cdef Item* items = <Item*>calloc(len(keys) + 1, sizeof(Item))
-        cdef int i, status
-        for i in range(len(keys)):
-            items[i].key, items[i].key_size = <bytes>keys[i], len(keys[i])
-            items[i].value, items[i].value_size = <bytes>values[i], len(values[i])
+        self.write_back({b"": pairs}, explored=explored)
+
+    def write_back(self, dict batches, *, bint explored=True):
+        """What writeback commits at once: name -> key -> value to put, or None to delete.
+
+        Namespaces are made as in a transaction; the name of the default one is empty.
+        """
+        cdef dict after = dict(self.model)
+        cdef int status = PMKV_OK
         self.begin()
-        status = transaction_put_all(&self.txn, ROOT_DEFAULT_NAMESPACE, items, len(keys))
+        for name, changes in batches.items():
+            status = min(status, self.write_batch(name, changes))
+            for key, value in changes.items():
+                self.foretell(after, (name, key, value))
+        self.finish(status, after, explored, "writeback")
+
+    cdef int write_batch(self, bytes name, dict changes) except -100:
+        cdef list puts = [pair for pair in changes.items() if pair[1] is not None]
+        cdef list deletes = [pair for pair in changes.items() if pair[1] is None]
+        cdef u64 namespace, deleted
+        cdef int status = self.namespace_of(name, &namespace)
+        cdef Item* items = items_of(puts + deletes)
+        if status == PMKV_OK:
+            status = transaction_put_all(&self.txn, namespace, items, len(puts))
+        if status == PMKV_OK:
+            status = transaction_delete_all(&self.txn, namespace, items + len(puts), len(deletes), &deleted)
         free(items)
-        self.finish(status, {**self.model, **pairs}, explored, "put_many")
+        return status
+
+    cdef int namespace_of(self, bytes name, u64* namespace) except -100:
+        """The root of the namespace, which is made if it is not there."""
+        cdef int status
+        namespace[0] = ROOT_DEFAULT_NAMESPACE
+        if not name:
+            return PMKV_OK
+        status = catalogue_find(&self.live, &self.txn, name, len(name), namespace)
+        if status == PMKV_NOT_FOUND:
+            status = catalogue_add(&self.txn, name, len(name), options_of(name), namespace)
+        return status
 
     def transaction(self, list steps, *, bint explored=True):
         """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
 
-        A namespace that is not there is made; without order if its name begins with "u".  The steps of a
-        list are undone again at its end.  (value, expiry) as a value is put with that time; a number as a
-        value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps
-        at most so many keys.
+        A namespace that is not there is made; without order if its name begins with "u"; an empty name
+        is that of the default one.  The steps of a list are undone again at its end.  (value, expiry) as a
+        value is put with that time; a number as a value is the time to which an expiry is changed, in place
+        if it is odd.  A number as a step sweeps at most so many keys.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
@@ -137,7 +185,7 @@ cdef class Simulator(Crashes):
                 del after[key]
         elif isinstance(step, tuple):
             *name, key, value = step
-            at = (name[0], key) if name else key
+            at = (name[0], key) if name and name[0] else key
             there = at in after and not self.has_expired(after[at])
             if isinstance(value, tuple):
                 after[at] = until(*value)
@@ -146,22 +194,18 @@ cdef class Simulator(Crashes):
             elif there and value is None:
                 del after[at]
             elif there:
-                after[at] = until(bytes(after[at]), value)
+                after[at] = until(after[at], value)
 
     cdef int step(self, step) except -100:
-        cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
-        cdef int status = PMKV_OK
-        cdef u64 swept, next_time
+        cdef u64 namespace, swept, next_time
+        cdef int status
         cdef bytes key
         if isinstance(step, list):
             return self.undone(step)
         if isinstance(step, int):
             return sweep(&self.txn, self.time, step, &swept, &next_time)
-        name, key, value = step if len(step) == 3 else (None, *step)
-        if name is not None:
-            status = catalogue_find(&self.live, &self.txn, <bytes>name, len(name), &namespace)
-            if status == PMKV_NOT_FOUND:
-                status = catalogue_add(&self.txn, <bytes>name, len(name), options_of(name), &namespace)
+        name, key, value = step if len(step) == 3 else (b"", *step)
+        status = self.namespace_of(name, &namespace)
         if status != PMKV_OK:
             return status
         if value is None:
@@ -177,17 +221,22 @@ cdef class Simulator(Crashes):
         for step in steps:
             if status >= 0:
                 status = self.step(step)
-        return txn_rollback(&self.txn, mark) if status >= 0 else status
+        if status >= 0 or status == PMKV_TOO_MANY_CODINGS:      # from which this is a way back
+            return txn_rollback(&self.txn, mark)
+        return status
 
     def drop(self, bytes name, *, bint explored=True):
         """Drops a namespace in three commits, as the store does: the last one when nobody may ask for it."""
         cdef bytes hidden = b"\0%d %s" % (self.evaluated, name)
         cdef u64 namespace
-        after = {key: value for key, value in self.model.items() if not isinstance(key, tuple) or key[0] != name}
+        cdef dict after = {key: value for key, value in self.model.items()
+                           if not isinstance(key, tuple) or key[0] != name}
+        cdef dict left = {(hidden, key[1]): self.model[key] for key in self.model.keys() - after.keys()}
         txn_begin(&self.txn)
         if catalogue_find(&self.live, &self.txn, name, len(name), &namespace) != PMKV_OK:
             return
-        self.finish(catalogue_rename(&self.txn, name, len(name), hidden, len(hidden)), after, explored, "rename")
+        self.finish(catalogue_rename(&self.txn, name, len(name), hidden, len(hidden)), {**after, **left},
+                    explored, "rename")
         txn_begin(&self.txn)
         self.finish(transaction_clear(&self.txn, namespace), after, explored, "drop")
         self.dropped.append(hidden)
@@ -291,7 +340,8 @@ cdef class Simulator(Crashes):
                 value = expected.get(key)
                 if 0 < getattr(value, "expiry", 0) <= time:
                     value = None
-                if self.value_then(moment, namespace, namespace_id, key, time) != value:
+                found = self.value_then(moment, namespace, namespace_id, key, time)
+                if found != value or coding_of(found) != coding_of(value):
                     raise SimulationFailure(f"at moment {moment} {name!r} shows something else of {key!r:.60}")
             if name[:1] != b"u" and self.keys_then(moment, namespace, namespace_id) != sorted(expected):
                 raise SimulationFailure(f"at moment {moment} the keys of {name!r} are others")
@@ -313,7 +363,7 @@ cdef class Simulator(Crashes):
             return None
         self.must(record_verify(&self.live, &r), "record")
         self.must(expiry_is_past(&self.live, NULL, &r, time, &past), "expiry")
-        return None if past else r.value[:r.value_size]
+        return None if past else coded(r.value[:r.value_size], record_coding(&r))
 
     cdef list keys_then(self, u64 moment, u64 namespace, u64 namespace_id):
         """The keys of the moment: those whose record it sees, and those of the versions that it sees."""
@@ -350,7 +400,70 @@ cdef class Simulator(Crashes):
         """Problems that check finds in the live pool."""
         check_pool(&self.live, True, self.report)
         return self.problems()
+
     # -- damage, which is no crash: is it noticed? --
+
+    def image(self):
+        """The live pool's file, as it is between two operations."""
+        return os.pread(self.files[0], file_size_for(&self.live, self.live.file_pages), 0)
+
+    def where(self, bytes key, bytes name=b""):
+        """The place of the key's record, of its extent or 0, and of the slot that leads to it."""
+        cdef Record r
+        cdef u64 namespace = self.find(name)
+        if self.must(mapping_get(&self.live, namespace + NAMESPACE_MAPPING, key, len(key), &r), "get") != PMKV_OK:
+            raise KeyError(key)
+        return r.place, r.extent_place, self.slot_of(r.place, namespace)
+
+    cdef u64 find(self, bytes name) except 0:
+        """The root of a namespace that is there."""
+        cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
+        if name and catalogue_find(&self.live, NULL, name, len(name), &namespace) != PMKV_OK:
+            raise KeyError(name)
+        return namespace
+
+    @property
+    def header_size(self):
+        return self.live.header_size
+
+    def root_of(self, bytes name):
+        """The place of the namespace's root."""
+        return self.find(name)
+
+    def bytes_at(self, u64 place, u64 size):
+        """What lies there in the live pool."""
+        return (<const char*>pmkv_at(&self.live.m, place))[:size]
+
+    def problems_with(self, dict changes):
+        """What check finds with these bytes at these places; the pool is not changed."""
+        cdef dict whole = self.exchange(changes)
+        check_pool(&self.live, True, self.report)
+        self.exchange(whole)
+        return self.problems()
+
+    def statuses_with(self, dict changes, bytes key, bytes name=b""):
+        """How a read, a touch, a put and a delete of the key end with these bytes at these places, each given up."""
+        cdef u64 namespace = self.find(name)
+        cdef Record r
+        cdef int status
+        cdef dict whole = self.exchange(changes)
+        status = mapping_get(&self.live, namespace + NAMESPACE_MAPPING, key, len(key), &r)
+        found = [record_verify(&self.live, &r) if status == PMKV_OK else status]
+        for value in (self.time + 10, b"other", None):
+            self.begin()
+            status = self.step((name, key, value))
+            found.append(status)
+            txn_abort(&self.txn)
+        self.exchange(whole)
+        self.explore(self.model, self.model, False)
+        return found
+
+    cdef dict exchange(self, dict changes):
+        """Writes bytes into the live pool as if they had always been there; what was there before."""
+        cdef dict before = {place: self.bytes_at(place, len(data)) for place, data in changes.items()}
+        for place, data in changes.items():
+            memcpy(pmkv_at(&self.live.m, place), <const char*>(<bytes>data), len(data))
+        return before
 
     def notices(self, str site, bytes key):
         """Damages what the check of that site guards on the way to `key`; whether an error says so.
@@ -367,7 +480,7 @@ cdef class Simulator(Crashes):
         if site == "CHECK_SUPERBLOCK":
             places = [24, self.live.header_size - 4096 + 24]
         elif site == "CHECK_SEAL":
-            places = [self.slot_of(r.place) + 6]
+            places = [self.slot_of(r.place, ROOT_DEFAULT_NAMESPACE) + 6]
         elif site == "CHECK_DESCRIPTOR":
             word = pmkv_load(&self.live.m, ROOT_BLOCK_CURRENT + <u64>record_class(130) * 8) & SEAL_MASK
             places = [DESCRIPTOR_SPACE | (word * 64 + 63)]
@@ -412,7 +525,7 @@ cdef class Simulator(Crashes):
         status = mapping_get(&self.scratch, ROOT_DEFAULT_NAMESPACE, key, len(key), &r)
         return record_verify(&self.scratch, &r) if status == PMKV_OK else status
 
-    cdef u64 slot_of(self, u64 place):
+    cdef u64 slot_of(self, u64 place, u64 namespace):
         """Where the slot of the record at `place` is."""
         cdef Cursor cursor
         cdef u64 slots[LEAF_SLOTS]
@@ -420,7 +533,7 @@ cdef class Simulator(Crashes):
         cdef int i
         cursor.prefix, cursor.ended = 0, False
         while leaf:
-            mapping_next_leaf(&self.live, NULL, ROOT_DEFAULT_NAMESPACE, &cursor, slots, &leaf)
+            mapping_next_leaf(&self.live, NULL, namespace + NAMESPACE_MAPPING, &cursor, slots, &leaf)
             for i in range(LEAF_SLOTS):
                 if (slots[i] & GRANULE_MASK) << GRANULE_SHIFT == place:
                     return leaf + i * 8

@@ -163,7 +163,7 @@ cdef int read_far(Pool* p, const Node* n, u64 far, const char** rest, u64* rest_
     """The same of a key in a record of its own."""
     cdef Record r
     cdef int status = record_parse(p, far, &r)
-    if status == PMKV_OK and (not record_body_is_whole(p, &r) or r.key_size < n.prefix_size
+    if status == PMKV_OK and (r.flags or not record_body_is_whole(p, &r) or r.key_size < n.prefix_size
                               or memcmp(r.key, n.prefix, n.prefix_size) != 0):
         status = corrupted(p, PMKV_CHECK_RECORD, far)
     if status == PMKV_OK:
