@@ -101,11 +101,16 @@ def elapsed_ns(work: Callable[[], object]) -> int:
     It is wall time, waiting for a disk or a lock included, less the time in which this thread
     could have run and had no processor: on a busy machine that would measure the neighbours.
     """
-    return laps_ns(work)[0]
+    before = _without_processor_ns()
+    (took,) = laps_ns(work)
+    return took - (_without_processor_ns() - before)
 
 
 def laps_ns(*works: Callable[[], object]) -> list[int]:
-    """The same for several calls, each right behind the one before."""
+    """Wall time of several calls, each right behind the one before.
+
+    For engines with threads of their own: who has taken the processor may be one of them.
+    """
     gc.collect()
     gc.disable()
     try:
@@ -115,11 +120,9 @@ def laps_ns(*works: Callable[[], object]) -> list[int]:
 
 
 def _lap_ns(work: Callable[[], object]) -> int:
-    before = _without_processor_ns()
     start = time.perf_counter_ns()
     work()
-    took = time.perf_counter_ns() - start
-    return took - (_without_processor_ns() - before)
+    return time.perf_counter_ns() - start
 
 
 def _without_processor_ns() -> int:

@@ -111,11 +111,11 @@ cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexc
 cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old) noexcept nogil:
     """A new record takes the place of the old one."""
     cdef u64 place
+    coding_forget(t, old)         # first: it may leave its slot to the new one
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_replace(t, probe, place)
     expiry_forget(t, old)
-    coding_forget(t, old)
     space_retire(t, old, not is_ordered(t, namespace))
     return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
 
