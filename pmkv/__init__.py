@@ -28,7 +28,7 @@ from pmkv._errors import (
 from pmkv._handle import Namespace, Snapshot, Store, Transaction
 from pmkv._open import open
 from pmkv._session import Savepoint
-from pmkv._types import Info, Memory, Stat
+from pmkv._types import Info, Memory, PathStat, Stat
 from pmkv._version import __version__
 
 error = Error
@@ -47,6 +47,7 @@ __all__ = [
     "Memory",
     "Namespace",
     "NotFoundError",
+    "PathStat",
     "PoolFullError",
     "ReadonlyError",
     "Savepoint",

@@ -47,6 +47,13 @@ def test_debian_index_survives_its_kill_and_reports_what_the_pool_has(tmp_path: 
     assert pool.exists()
 
 
+def test_debian_index_says_what_a_codec_has_saved(tmp_path: Path) -> None:
+    done = run("--pool", tmp_path / "index.pmkv", "--limit", 20, "--no-kill", "--codec", "lz4")
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"under lz4 +[\d,]+ values, .*: (0\.\d+) of them", done.stdout)
+    assert found and float(found[1]) < 0.6
+
+
 def test_debian_index_leaves_nothing_behind(tmp_path: Path) -> None:
     done = run("--pool", tmp_path / "index.pmkv", "--limit", 8, "--no-kill")
     assert done.returncode == 0, done.stderr + done.stdout

@@ -36,6 +36,7 @@ PUBLIC = {
     "Info",
     "Memory",
     "Namespace",
+    "PathStat",
     "Savepoint",
     "Snapshot",
     "Stat",

@@ -138,6 +138,8 @@ def report(runs: list[Run], survival: Survival | None, reading: Reading) -> None
     row("pool", info["path"])
     row("keys", f"{stat['entries']:,}")
     row("data", f"{of_bytes(stat['live_bytes'])} of keys and values")
+    for name, coded in stat["codecs"].items():
+        row(f"under {name}", f"{coded['entries']:,} values, {of_sizes(coded)}")
     row("pool's size", f"{of_bytes(stat['file_size'])}, {of_bytes(stat['used_bytes'])} of it used")
     if runs:
         report_load(runs)
@@ -149,6 +151,14 @@ def report(runs: list[Run], survival: Survival | None, reading: Reading) -> None
     row("", f"{of_bytes(reading.grown_bytes)} more anonymous memory in the process that answered")
     row("persistence", f"{info['persistence']} ({info['persistence_reason']})")
     row("durable", info["durable"])
+
+
+def of_sizes(coded: pmkv.PathStat) -> str:
+    """What a codec has made of the values under it."""
+    share = coded["stored_bytes"] / max(coded["raw_bytes"], 1)
+    return (
+        f"{of_bytes(coded['raw_bytes'])} as {of_bytes(coded['stored_bytes'])}: {share:.2f} of them"
+    )
 
 
 def report_load(runs: list[Run]) -> None:
@@ -168,6 +178,7 @@ def arguments() -> argparse.Namespace:
         prog="debian_index", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--pool", type=Path, help="where the pool lies or is to lie")
+    parser.add_argument("--codec", metavar="NAME", help="lz4, or zstd: compress the values")
     parser.add_argument("--keep", action="store_true", help="leave the pool where it is")
     parser.add_argument("--no-kill", action="store_true", help="let the loader live")
     parser.add_argument("--limit", type=int, metavar="N", help="only N units of each kind")
@@ -226,7 +237,10 @@ def show(path: Path, options: argparse.Namespace) -> int:
         say(f"loading into {path}")
         for name in sources.skipped_indexes():
             say(f"skipped, cannot be read here: {name}")
-        if options.no_kill or path.exists():
+        fresh = not path.exists()
+        if options.codec:
+            pmkv.open(path, codec=options.codec).close()  # the pool keeps it
+        if options.no_kill or not fresh:
             runs = [load(path, options.limit, kill=False)]
         else:
             runs, survival = load_and_kill(path, options.limit)
