@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from pmkv import _coding, _medium, _objects, _store
+from pmkv import _codec, _coding, _medium, _objects, _store
 from pmkv._errors import (
     Error,
     LockError,
@@ -365,6 +365,7 @@ def open(
     options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
     options |= asked.option if asked is not None else 0
     options |= _coding.options_of(codec)
+    _coding.need(None if flag == "r" else codec, _codec.Context(key))
     try:
         fd = _open_file(path, flag, mode, persistence, limit, options)
     except Error:

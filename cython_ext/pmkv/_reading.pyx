@@ -410,8 +410,14 @@ cdef class Reader:
         if shows == SHOW_KEYS:
             self.need_whole_body(r)
             return self.key_of(r)
-        value = self.value_of(r)
-        return value if shows == SHOW_VALUES else (self.key_of(r), value)
+        if shows == SHOW_VALUES:
+            return self.value_of(r)
+        if r.flags < RECORD_CODED and self.loads is None:
+            value = self.value_of(r)
+            return self.key_of(r), value
+        self.need_whole_body(r)
+        key = self.key_of(r)      # first: to decode lets others run, and they may close the store
+        return key, self.value_of(r)
 
     # -- what is dirty: in the buffer, and newer than the pool --
 
@@ -536,6 +542,12 @@ cdef class Reader:
         """From here on values are shown as they are stored: coding, bytes, and when they expire."""
         self.raw, self.loads = True, STORED
 
+    def _coding_of(self, key):
+        """The coding of the key's value; 0: a plain one, or none."""
+        cdef Record r
+        self.need_clean()
+        return record_coding(&r) if self.look_up(key, &r) == PMKV_OK else 0
+
     def _keys_are_str(self):
         return bool(self.keys_are_str)
 
@@ -659,6 +671,8 @@ cdef class Reader:
                     if status == PMKV_OK:
                         if not (r.flags & PMKV_RECORD_EXPIRY and self.has_expired(&r, self.now())):
                             found[done] = self.value_of(&r)
+                            if r.flags >= RECORD_CODED:   # to decode lets others run
+                                self.need_table()
                     elif status < 0:
                         self.e.fail(status)
                     release(&keys[at])
