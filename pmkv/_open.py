@@ -340,7 +340,8 @@ def open(
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its
-        record; of a larger one the header and key); "all" tests larger views too; False none.
+        record; of a larger one the header and key); "all" tests larger views too; False none, but
+        where values are under a codec.
 
     Raises PoolNotFoundError (FileNotFoundError), PoolPermissionError (PermissionError),
     LockError (names who has it open), CorruptedError (foreign, damaged or truncated file),

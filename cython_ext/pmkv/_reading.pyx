@@ -188,7 +188,7 @@ cdef class Reader:
 
     @final
     cdef int need_whole_body(self, const Record* r) except -1:
-        if self.verify and not record_body_is_whole(self.pool, r):
+        if (self.verify or self.encoder is not None) and not record_body_is_whole(self.pool, r):
             self.e.damaged(PMKV_CHECK_RECORD, r.place)
         return 0
 
@@ -268,8 +268,8 @@ cdef class Reader:
 
     @final
     cdef inline object stored_of(self, const Record* r):
-        """The value as bytes, as it is stored: one copy.  What goes to a codec is tested always."""
-        if (self.verify or r.flags >= RECORD_CODED) and not record_body_is_whole(self.pool, r):
+        """The value as bytes, as it is stored: one copy.  What may go to a codec is tested always."""
+        if (self.verify or r.flags >= RECORD_CODED or self.encoder is not None) and not record_body_is_whole(self.pool, r):
             self.damaged_value(PMKV_CHECK_RECORD, r.place, r)
         if r.extent_place == 0:
             return pmkv_bytes(&self.value_spares, r.value, r.value_size)
@@ -279,7 +279,7 @@ cdef class Reader:
     cdef object large_value_of(self, const Record* r):
         cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
         cdef char* out = PyBytes_AS_STRING(value)
-        cdef bint whole = True, verify = self.verify or r.flags >= RECORD_CODED
+        cdef bint whole = True, verify = self.verify or r.flags >= RECORD_CODED or self.encoder is not None
         if r.value_size >= LARGE and not self.e.running:
             if pins_add(&self.e.pins, r.place) != PMKV_OK:
                 raise MemoryError
@@ -311,6 +311,8 @@ cdef class Reader:
         else:
             status = self.look_inside(&k, r)
         release(&k)
+        if status == PMKV_CORRUPTED:
+            raise CorruptedError(f"key {key!r:.60} is not found for damage: {self.e.damage_text()}")
         if status < 0:
             self.e.fail(status)
         if status == PMKV_OK and r.flags & PMKV_RECORD_EXPIRY and self.has_expired(r, self.now()):
@@ -599,7 +601,7 @@ cdef class Reader:
         if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
             if record_verify(self.pool, &r) != PMKV_OK:
                 self.e.fail(PMKV_CORRUPTED)
-        elif self.verify:
+        else:
             self.need_whole_body(&r)
         if self.t != NULL and record_commit(&r) == self.t.commit:
             return memoryview(self.bytes_of(&r))      # an abort takes its record back: no pin would hold it
