@@ -276,6 +276,47 @@ def compacting_under_readers(sim: Simulator, rng: random.Random, rounds: int) ->
         assert sim.file_pages < before
 
 
+def coded(sim: Simulator, rng: random.Random, rounds: int) -> None:
+    """Values under codecs, counted by their stages in the commit that changes them: put, touched,
+    swept, dropped, undone, moved; sequences of stages that come and go, and their slots with them.
+    """
+    keys, numbers = [b"k%d" % i for i in range(9)] + [b"l" * 4100], itertools.count(1)
+    sim.time = 1_000_000
+
+    def coding() -> int:
+        """Of any size; of few sequences often, of others once."""
+        stages = rng.choice((0, 1, 2, 0x1001, 0x46, next(numbers) << 8 | 0x50))
+        return rng.randrange(1 << 32) | stages << 32 if stages else 0
+
+    def step() -> Any:
+        time = rng.choice((0, sim.time + rng.randrange(1, 30) * 100_000 + next(numbers)))
+        value = (rng.randbytes(rng.choice(SIZES)), time, coding())
+        what = rng.choice((value, value, value, time, None))
+        return (*rng.choice(((), (b"a",), (b"u",))), rng.choice(keys), what)
+
+    for _ in range(rounds):
+        chance = rng.random()
+        sim.time += rng.randrange(2) * 200_000
+        if chance < 0.6:
+            steps: list[Any] = [step() for _ in range(rng.choice((1, 3, 9)))]
+            if rng.random() < 0.4:
+                steps.insert(0, [step() for _ in range(3)])
+            sim.transaction(steps)
+        elif chance < 0.7:
+            sim.transaction([rng.choice((1, 100))])
+        elif chance < 0.8 and len(sim.moments) < 2:
+            sim.snapshot()
+        elif chance < 0.87:
+            sim.end_snapshot(0)
+        elif chance < 0.92:
+            sim.drop(rng.choice((b"a", b"u")))
+        elif chance < 0.95:
+            sim.clear()
+        else:
+            sim.compact()
+    sim.transaction([(b"a", b"last", (b"v", 0, coding())), (b"last", (b"v", 0, 1 << 32))])
+
+
 Workload = Callable[[Simulator, random.Random, int], None]
 WORKLOADS: dict[str, Workload] = {
     "mixed": mixed,
@@ -289,6 +330,7 @@ WORKLOADS: dict[str, Workload] = {
     "compacting": compacting,
     "expiring": expiring,
     "compacting_under_readers": compacting_under_readers,
+    "coded": coded,
 }
 
 # A ring that carries a whole leaf beside the one that carries next to nothing.

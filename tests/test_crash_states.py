@@ -19,7 +19,7 @@ STATES_WANTED = 1_000_000
 # How many rounds of a workload; a state of "splitting" costs a hundred times one of "mixed".
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
 ROUNDS |= {"ordered": 60, "transactions": 60, "savepoints": 16, "snapshots": 80}
-ROUNDS |= {"compacting": 60, "expiring": 50, "compacting_under_readers": 20}
+ROUNDS |= {"compacting": 60, "expiring": 50, "compacting_under_readers": 20, "coded": 40}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
     "ordered": {"samples": 8, "exhaust": 64},
@@ -28,6 +28,7 @@ DETAIL: dict[str, dict[str, int]] = {
     "snapshots": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
     "compacting": {"samples": 8, "exhaust": 64, "capacity_pages": 1024},
     "expiring": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
+    "coded": {"samples": 4, "exhaust": 32, "capacity_pages": 1024},
     "compacting_under_readers": {"samples": 4, "exhaust": 32, "capacity_pages": 2048},
 }
 
@@ -87,4 +88,13 @@ def test_a_reader_that_sees_something_else_than_its_moment_is_noticed(
     sim.moments[0][1][wrong[0]] = wrong[1]
     with pytest.raises(SimulationFailure, match="at moment"):
         sim.put(b"a", b"3", explored=False)
+    sim.close()
+
+
+def test_another_coding_than_that_of_the_model_is_noticed() -> None:
+    sim = Simulator(deeper=0)
+    sim.transaction([(b"a", (b"1", 0, 1 << 32 | 5))], explored=False)
+    sim.model[b"a"] = until(b"1", 0, 1 << 32 | 6)
+    with pytest.raises(SimulationFailure, match="neither what was acknowledged"):
+        sim.put(b"b", b"2")
     sim.close()

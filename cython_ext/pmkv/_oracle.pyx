@@ -5,7 +5,8 @@ A test instrument beside the floors.  Keys of the default namespace are bytes in
 named ones pairs of name and key; names that begin with a zero byte are being dropped and do not count.
 Those that begin with "u" have no order.  Of all others the keys are counted in their order, forwards and
 one by one by their position, and each is asked where it is: so the ordered keys and the counts in their
-nodes are compared with the model, not with the mapping.  A value that is an Until says when its key expires.
+nodes are compared with the model, not with the mapping.  A value that is an Until says when its key expires, and
+what its coding is.
 """
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -14,7 +15,7 @@ from pmkv._expiry cimport expiry_of
 from pmkv._keytree cimport TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, path_end
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_next_leaf
 from pmkv._pool cimport Pool, corrupted
-from pmkv._records cimport Record, record_parse, record_verify
+from pmkv._records cimport Record, record_coding, record_parse, record_verify
 from pmkv._treenode cimport Piece, node_piece, parts_compare, parts_copy, parts_size
 
 
@@ -23,8 +24,9 @@ cdef u64 bytes_print(const void* data, u64 size, u64 seed) noexcept nogil:
 
 
 cdef u64 pair_print(u64 name, const void* key, u64 key_size, const void* value, u64 value_size,
-                    u64 time) noexcept nogil:
-    return pmkv_fold(bytes_print(key, key_size, 1) ^ name | 1, bytes_print(value, value_size, 3 + time) ^ PMKV_HASH_K0)
+                    u64 time, u64 coding) noexcept nogil:
+    cdef u64 found = bytes_print(value, value_size, 3 + time) ^ coding
+    return pmkv_fold(bytes_print(key, key_size, 1) ^ name | 1, found ^ PMKV_HASH_K0)
 
 
 cdef inline u64 order_step(u64 before, const void* key, u64 size, u64 position) noexcept nogil:
@@ -99,7 +101,8 @@ cdef int namespace_print(Pool* p, u64 namespace, u64 name, u64* fingerprint) noe
             if status != PMKV_OK:
                 return status
             if namespace != ROOT_CATALOGUE:
-                fingerprint[0] += pair_print(name, r.key, r.key_size, r.value, r.value_size, time)
+                fingerprint[0] += pair_print(name, r.key, r.key_size, r.value, r.value_size, time,
+                                             record_coding(&r))
             elif r.key[0] != 0 and r.value_size == 8:
                 memcpy(&place, r.value, 8)
                 status = namespace_print(p, place, bytes_print(r.key, r.key_size, 4), fingerprint)
@@ -115,17 +118,18 @@ cdef int pool_print(Pool* p, u64* fingerprint) noexcept nogil:
 
 
 class Until(bytes):
-    """A value whose key expires; `expiry` says when, in microseconds since 1970."""
+    """A value whose key expires, or that has a coding; `expiry` says when, in microseconds since 1970."""
 
     expiry = 0
+    coding = 0
 
 
-def until(bytes value, u64 expiry):
-    """The value, of a key that expires then; 0: never."""
-    if expiry == 0:
+def until(bytes value, u64 expiry, u64 coding=0):
+    """The value, of a key that expires then; 0: never.  `coding`: of a value under a codec."""
+    if expiry == 0 and coding == 0:
         return value
     made = Until(value)
-    made.expiry = expiry
+    made.expiry, made.coding = expiry, coding
     return made
 
 
@@ -141,7 +145,7 @@ def model_print(dict model):
             name = bytes_print(<const char*>(<bytes>space), len(space), 4)
         key = given
         total += pair_print(name, <const char*>key, len(key), <const char*>(<bytes>value), len(value),
-                            getattr(value, "expiry", 0))
+                            getattr(value, "expiry", 0), getattr(value, "coding", 0))
         if space[:1] != b"u":
             ordered.setdefault(name, []).append(key)
     for place, keys in ordered.items():

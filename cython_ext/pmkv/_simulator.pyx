@@ -90,12 +90,12 @@ cdef class Simulator(Crashes):
     def put(self, bytes key, bytes value, *, u64 expiry=0, bint explored=True):
         after = {**self.model, key: until(value, expiry)}
         self.begin()
-        self.finish(self.store(ROOT_DEFAULT_NAMESPACE, key, value, expiry), after, explored, "put")
+        self.finish(self.store(ROOT_DEFAULT_NAMESPACE, key, value, expiry, 0), after, explored, "put")
 
-    cdef int store(self, u64 namespace, bytes key, bytes value, u64 expiry) except -100:
+    cdef int store(self, u64 namespace, bytes key, bytes value, u64 expiry, u64 coding) except -100:
         cdef Item item
         item.key, item.key_size, item.value, item.value_size = key, len(key), value, len(value)
-        item.coding, item.may_change, item.expiry = 0, False, expiry
+        item.coding, item.may_change, item.expiry = coding, False, expiry
         return transaction_put(&self.txn, namespace, &item, PUT_ALWAYS)
 
     def delete(self, bytes key, *, bint explored=True):
@@ -117,8 +117,8 @@ cdef class Simulator(Crashes):
         """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
 
         A namespace that is not there is made; without order if its name begins with "u".  The steps of a
-        list are undone again at its end.  (value, expiry) as a value is put with that time; a number as a
-        value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps
+        list are undone again at its end.  (value, expiry) as a value is put with that time, (value, expiry, coding) under
+        codecs; a number as a value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps
         at most so many keys.
         """
         cdef dict after = dict(self.model)
@@ -146,7 +146,7 @@ cdef class Simulator(Crashes):
             elif there and value is None:
                 del after[at]
             elif there:
-                after[at] = until(bytes(after[at]), value)
+                after[at] = until(bytes(after[at]), value, getattr(after[at], "coding", 0))
 
     cdef int step(self, step) except -100:
         cdef u64 namespace = ROOT_DEFAULT_NAMESPACE
@@ -168,8 +168,8 @@ cdef class Simulator(Crashes):
             return transaction_delete(&self.txn, namespace, key, len(key))
         if isinstance(value, int):
             return transaction_touch(&self.txn, namespace, key, len(key), value, <u64>value % 2)
-        value, expiry = value if isinstance(value, tuple) else (value, 0)
-        return self.store(namespace, key, value, expiry)
+        value, expiry, *coding = value if isinstance(value, tuple) else (value, 0)
+        return self.store(namespace, key, value, expiry, coding[0] if coding else 0)
 
     cdef int undone(self, list steps) except -100:
         cdef u64 mark
