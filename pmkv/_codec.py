@@ -35,6 +35,7 @@ FIRST_OWN, LAST_OWN = 64, 255
 MOST_STAGES: Final = 4
 SAVED: Final = 8  # the coding's own size: what a stage that compresses must save, or it is left out
 MAX_PAYLOAD: Final = 0xFFFFF000
+MOST_DICTIONARY: Final = 1 << 20  # bytes
 
 _NUMBER: Final = struct.Struct("<H")
 _SIZE: Final = struct.Struct("<I")
@@ -384,8 +385,8 @@ class Prepared:
 def train(samples: list[bytes], size: int) -> bytes:
     """A dictionary of at most `size` bytes for values such as these, for lz4 and zstd alike."""
     zstandard = _zstandard()
-    if size < 256:
-        raise ValueError(f"a dictionary of {size} bytes: it needs 256 or more")
+    if not (type(size) is int and 256 <= size <= MOST_DICTIONARY):
+        raise ValueError(f"the size of a dictionary is 256 bytes to 1 MiB, not {size!r:.60}")
     try:
         return bytes(zstandard.train_dictionary(size, samples).as_bytes())
     except (zstandard.ZstdError, ValueError) as error:
@@ -441,12 +442,13 @@ def _checked_key(key: Any) -> bytes | None:
 class Context:
     """What all values of an open pool share: the key, and where its dictionaries are."""
 
-    __slots__ = ("__weakref__", "_ciphers", "_key", "dictionary")
+    __slots__ = ("__weakref__", "_ciphers", "_key", "dictionary", "note")
 
     def __init__(self, key: Any = None, load: Callable[[int], bytes] | None = None) -> None:
         self._key = _checked_key(key)
         self._ciphers: dict[int, Any] = {}
         self.dictionary = functools.lru_cache(maxsize=16)(functools.partial(_prepare, load))
+        self.note: Callable[[Any, Coder], None] = _ignore  # before a table's values go that way
 
     def __repr__(self) -> str:
         return f"<pmkv._codec.Context with{'' if self._key else 'out'} a key>"
@@ -471,6 +473,10 @@ class Context:
         return made
 
 
+def _ignore(table: Any, coder: Coder) -> None:
+    """There is no pool to note in what a codec needs."""
+
+
 def _prepare(load: Callable[[int], bytes] | None, number: int) -> Prepared:
     if load is None or not number:
         raise CodecError(f"it needs dictionary {number}, and there is none")
@@ -482,7 +488,7 @@ def _prepare(load: Callable[[int], bytes] | None, number: int) -> Prepared:
 
 # ---- names --------------------------------------------------------------------------------------
 
-_WITH_DICTIONARY: Final = {LZ4: LZ4_DICTIONARY, ZSTD: ZSTD_DICTIONARY}
+WITH_DICTIONARY: Final = {LZ4: LZ4_DICTIONARY, ZSTD: ZSTD_DICTIONARY}
 _BUILT_IN: Final[tuple[Stage, ...]] = (
     *(_Lz4(), _Zstd(), _Cipher(AES, "aes"), _Cipher(CHACHA20, "chacha20")),
     *(_WithDictionary(LZ4_DICTIONARY, _Lz4()), _WithDictionary(ZSTD_DICTIONARY, _Zstd())),
@@ -555,7 +561,7 @@ def parse(text: str | None) -> bytes:
         by_name = {
             stage.name: stage.number
             for stage in _stages.values()
-            if stage.number not in _WITH_DICTIONARY.values()
+            if stage.number not in WITH_DICTIONARY.values()
         }
     names = text.split("+")
     for name in names:
@@ -639,7 +645,7 @@ class Coder:
         batch = Batch(self, keys, values)
         for position, number in enumerate(self.stages, 1):
             batch.rest = self.stages[position:]
-            self._apply(_WITH_DICTIONARY.get(number, number) if self.dictionary else number, batch)
+            self._apply(WITH_DICTIONARY.get(number, number) if self.dictionary else number, batch)
         return batch.results()
 
     def _apply(self, number: int, batch: Batch) -> None:

@@ -9,10 +9,23 @@ import contextlib
 import weakref
 from typing import Any, Final
 
-from pmkv._codec import AES, CHACHA20, Coder, Context, parse, text_of, train
-from pmkv._errors import CodecError, Error, NotFoundError
+from pmkv._codec import (
+    AES,
+    CHACHA20,
+    LZ4,
+    WITH_DICTIONARY,
+    ZSTD,
+    Coder,
+    Context,
+    parse,
+    text_of,
+    train,
+)
+from pmkv._errors import CodecError, CorruptedError, Error, NotFoundError, ReadonlyError
 from pmkv._face import Face
 from pmkv._namespaces import CODECS_NAME, Named, has_codecs
+from pmkv._session import Session
+from pmkv._snapshot import Past
 from pmkv._table import Table
 from pmkv._types import PathStat
 
@@ -30,6 +43,10 @@ class _Kept(Named, Face):
     """The namespace of dictionaries and keys' tries, as a store or transaction sees it."""
 
 
+class _Seen(Named, Face):
+    """A namespace as it was at a moment."""
+
+
 def _look(source: Table, context: Context, name: bytes) -> bytes | None:
     """What is kept under a name: for the pool a plain value, with its coding in front."""
     stored = _Kept(source, CODECS_NAME).get(name)
@@ -39,10 +56,14 @@ def _look(source: Table, context: Context, name: bytes) -> bytes | None:
     return Coder(context, CODECS_NAME, b"").decode(coding, name, stored[_CODING:])
 
 
-def _keep(source: Table, context: Context, name: bytes, value: bytes, stages: bytes) -> None:
+def _keep(source: Table, context: Context, name: bytes, value: bytes, stages: bytes) -> bool:
+    """Keeps something for ever under a name, if nothing is; whether it did."""
+    kept = _Kept(source, CODECS_NAME, ordered=False)
+    if name in kept:
+        return False
     coding, payload = Coder(context, CODECS_NAME, stages).encode(name, value)
-    kept = _Kept(source, CODECS_NAME)
-    kept.put(name, coding.to_bytes(_CODING, "little") + payload, durability="sync")
+    stored = coding.to_bytes(_CODING, "little") + payload
+    return kept.put(name, stored, overwrite=False, durability="sync")
 
 
 def stages_in(options: int) -> bytes:
@@ -53,6 +74,11 @@ def stages_in(options: int) -> bytes:
 def options_of(codec: str | None) -> int:
     """The same, of a text, as bits of the options."""
     return int.from_bytes(parse(codec), "little") << _STAGES_SHIFT
+
+
+def need(codec: str | None, context: Context) -> None:
+    """Raises what new values could not be encoded for: before anything is made that wants it."""
+    Coder(context, "", parse(codec)).check()
 
 
 def context_of(source: Table, key: Any) -> Context:
@@ -68,7 +94,20 @@ def context_of(source: Table, key: Any) -> Context:
             raise NotFoundError(number)
         return found
 
+    noted: set[int] = set()
+
+    def note(table: Any, coder: Coder) -> None:
+        ciphers = [n for n in coder.stages if n in (AES, CHACHA20) and n not in noted]
+        if not ciphers or not table._is_writable():
+            return
+        coder.check()
+        owner = table.source if isinstance(table, Named) else table
+        _note_key(owner, context, bytes(ciphers))
+        if not isinstance(owner, Session):  # which may still be aborted
+            noted.update(ciphers)
+
     context = Context(key, load)
+    context.note = note
     return context
 
 
@@ -79,17 +118,16 @@ def try_key(source: Table, context: Context, where: str) -> None:
     for number in (AES, CHACHA20):
         try:
             _look(source, context, b"key" + bytes([number]))
+        except CorruptedError:  # says nothing of the key; values say for themselves
+            continue
         except CodecError as error:
             raise CodecError(f"{where}: the key does not fit: {error}") from None
 
 
 def _note_key(source: Table, context: Context, stages: bytes) -> None:
     """Has something to try keys on, before the first value is encrypted."""
-    for number in (AES, CHACHA20):
-        if number in stages:
-            name = b"key" + bytes([number])
-            if name not in _Kept(source, CODECS_NAME, ordered=False):
-                _keep(source, context, name, _TRIED, bytes([number]))
+    for number in stages:
+        _keep(source, context, b"key" + bytes([number]), _TRIED, bytes([number]))
 
 
 def use_codec(source: Table, table: Face, context: Context, name: str, codec: str | None) -> None:
@@ -98,15 +136,15 @@ def use_codec(source: Table, table: Face, context: Context, name: str, codec: st
     if codec is not None and table._is_writable():
         wanted = options & ~_STAGES_MASK | options_of(codec)
         stages = parse(codec)
-        Coder(context, name, stages).check()
-        _note_key(source, context, stages)
+        need(codec, context)
+        context.note(source, Coder(context, name, stages))
         if wanted != options:
             table._set_options(wanted)
             options = wanted
-    table._code(
-        Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT),
-        stages_in(options) != b"",
-    )
+    coder = Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT)
+    with contextlib.suppress(CodecError):  # without a key there is none to note
+        context.note(source, coder)
+    table._code(coder, stages_in(options) != b"")
 
 
 def codec_name(options: int) -> str | None:
@@ -135,38 +173,67 @@ def counts(
     return codecs, {"direct": direct, "buffered": buffered}
 
 
-def _samples(table: Face, size: int) -> list[bytes]:
-    """Values of the namespace as they are before any codec, taken from all over it."""
+def _samples(source: Table, table: Face, size: int, secret: bool) -> list[bytes]:
+    """Values of the namespace as they are before any codec, taken from all over it.
+
+    Of those that may be encrypted none, unless the dictionary is `secret` too.
+    """
     samples: list[bytes] = []
     room = _SAMPLES * size
-    for key in table._some_keys(max(1000, room // 64)):
-        with contextlib.suppress(NotFoundError), table.view(key) as value:
-            if len(value) <= _LARGEST_SAMPLE:
-                samples.append(bytes(value))
-                room -= len(value)
-        if room < 0:
-            break
+    with Past(source) as moment:
+        space = moment if table is source else _Seen(moment, table.name)
+        space._code(table._coder(), False)
+        for key in table._some_keys(max(1000, room // 64)):
+            coding = space._coding_of(key)
+            if (_hides(coding) and not secret) or coding & 0xFFFFFFFF > _LARGEST_SAMPLE:
+                continue
+            with contextlib.suppress(NotFoundError, CodecError), space.view(key) as value:
+                if len(value) <= _LARGEST_SAMPLE:
+                    samples.append(bytes(value))
+                    room -= len(value)
+            if room < 0:
+                break
     return samples
+
+
+def _behind(stages: bytes) -> bytes:
+    """What a codec does to values besides compressing them: it may be to hide them."""
+    return bytes(stage for stage in stages if stage not in (LZ4, ZSTD, *WITH_DICTIONARY.values()))
+
+
+def _hides(coding: int) -> bool:
+    return _behind((coding >> 32).to_bytes(4, "little").rstrip(b"\0")) != b""
+
+
+def _keep_dictionary(source: Table, context: Context, dictionary: bytes, stages: bytes) -> int:
+    """Its number, which was nobody's: values need for ever the one they were encoded with."""
+    for number in range(1, _MOST_DICTIONARIES + 1):
+        if _keep(source, context, b"dictionary" + bytes([number]), dictionary, stages):
+            return number
+    raise Error(
+        f"the pool has {_MOST_DICTIONARIES} dictionaries, and this would be one more; values may "
+        "need any of them, so they stay: go on with the one that there is"
+    )
 
 
 def train_dictionary(source: Table, table: Face, size: int) -> int:
     """Makes the table's next values be compressed with a dictionary; its size."""
     coder = table._coder()
-    context, options = coder.context, table._options()
-    if not any(stage in stages_in(options) for stage in parse("lz4+zstd")):
+    context, stages = coder.context, stages_in(table._options())
+    if isinstance(source, Session):
+        raise Error("train_dictionary() is a commit of its own: call it outside of the transaction")
+    if not table._is_writable():
+        raise ReadonlyError("train_dictionary() writes: open the pool with flag='w' or 'c'")
+    if LZ4 not in stages and ZSTD not in stages:
         raise Error(
             "a dictionary is for values that are compressed: open the store, or the namespace, "
             "with codec='lz4' or 'zstd'"
         )
-    dictionary = train(_samples(table, size), size)
-    ciphers = bytes(stage for stage in stages_in(options) if stage in (AES, CHACHA20))
-    kept = _Kept(source, CODECS_NAME, ordered=False)
-    numbers = {key[10] for key in kept if key.startswith(b"dictionary")}
-    number = next((n for n in range(1, _MOST_DICTIONARIES + 1) if n not in numbers), 0)
-    if not number:
-        raise Error(f"the pool has {_MOST_DICTIONARIES} dictionaries, and this would be one more")
-    _keep(source, context, b"dictionary" + bytes([number]), dictionary, ciphers)
-    options = options & (1 << _DICTIONARY_SHIFT) - 1 | number << _DICTIONARY_SHIFT
+    need(text_of(stages), context)
+    behind = _behind(stages)
+    dictionary = train(_samples(source, table, size, behind != b""), size)
+    number = _keep_dictionary(source, context, dictionary, behind)
+    options = table._options() & (1 << _DICTIONARY_SHIFT) - 1 | number << _DICTIONARY_SHIFT
     table._set_options(options)
     table._code(Coder(context, coder.name.decode(), stages_in(options), number), True)
     return len(dictionary)

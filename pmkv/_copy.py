@@ -30,14 +30,24 @@ def _copy_pairs(source: Face, target: Face) -> None:
     target._put_stored(batch)
 
 
-def _copy_all(source: Any, target: Any) -> None:
-    """The default namespace, and those with names, also the hidden one of codecs."""
-    _copy_pairs(source, target)
-    for name in source.namespaces() + ([CODECS_NAME] if has_codecs(source) else []):
-        space = source._namespace_as_stored(name)
-        keys = "str" if space._keys_are_str() else "bytes"
-        options = keys, space._is_ordered(), space._values_option()
-        _copy_pairs(space, target._namespace_as_stored(name, *options))
+def _copy_named(source: Any, target: Any, name: str) -> None:
+    space = source._namespace_as_stored(name)
+    keys = "str" if space._keys_are_str() else "bytes"
+    options = keys, space._is_ordered(), space._values_option()
+    _copy_pairs(space, target._namespace_as_stored(name, *options))
+
+
+def _copy_all(moment: Any, now: Any, target: Any) -> None:
+    """The default namespace, and those with names, also the hidden one of codecs.
+
+    That one last, and as it is by then: options are of no moment, and may name a dictionary that
+    was trained meanwhile. What is in it stays.
+    """
+    _copy_pairs(moment, target)
+    for name in moment.namespaces():
+        _copy_named(moment, target, name)
+    if has_codecs(now):
+        _copy_named(now, target, CODECS_NAME)
 
 
 def _settle(path: str) -> None:
@@ -63,7 +73,11 @@ def _name(partial: str, path: str) -> None:
 
 
 def copy_into(
-    source: Any, path: str, open_target: Callable[[str], Any], finish: Callable[[Any], object]
+    moment: Any,
+    now: Any,
+    path: str,
+    open_target: Callable[[str], Any],
+    finish: Callable[[Any], object],
 ) -> None:
     """Fills a new pool at `path`; it has that name only when it is complete."""
     partial = f"{path}.{secrets.token_hex(8)}.partial"  # nobody else's
@@ -71,7 +85,7 @@ def copy_into(
         raise PoolExistsError(errno.EEXIST, "exists already; copy to another path", path)
     try:
         with open_target(partial) as target:
-            _copy_all(source, target)
+            _copy_all(moment, now, target)
             finish(target)
         _settle(partial)
         _name(partial, path)

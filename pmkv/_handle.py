@@ -53,6 +53,8 @@ class _WithNamespaces(Face):
         """
         option = 0 if values is None else _objects.serializer(values).option
         option |= _coding.options_of(codec)
+        if self._is_writable():
+            _coding.need(codec, self._coder().context)
         space = Namespace(self, name, keys=keys, ordered=ordered, values=option)
         chosen = _objects.agreed(space._values_option(), values, f"namespace {name!r}")
         space._speak(chosen.dumps, chosen.loads)
@@ -174,7 +176,7 @@ class Store(_store.Core, _WithNamespaces):
         with self.snapshot() as moment:
             moment._show_stored()
             target = os.path.abspath(os.fsdecode(path))
-            copy_into(moment, target, open_target, Store.compact if compact else Store.sync)
+            copy_into(moment, self, target, open_target, Store.compact if compact else Store.sync)
 
     def drop(self, name: str) -> None:
         """Deletes a namespace with all of its keys, and gives the space back in bounded steps.

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from pmkv import _coding, _medium, _objects, _store
+from pmkv import _codec, _coding, _medium, _objects, _store
 from pmkv._errors import (
     Error,
     LockError,
@@ -340,7 +340,8 @@ def open(
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its
-        record; of a larger one the header and key); "all" tests larger views too; False none.
+        record; of a larger one the header and key); "all" tests larger views too; False none, but
+        where values are under a codec.
 
     Raises PoolNotFoundError (FileNotFoundError), PoolPermissionError (PermissionError),
     LockError (names who has it open), CorruptedError (foreign, damaged or truncated file),
@@ -365,6 +366,7 @@ def open(
     options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
     options |= asked.option if asked is not None else 0
     options |= _coding.options_of(codec)
+    _coding.need(None if flag == "r" else codec, _codec.Context(key))
     try:
         fd = _open_file(path, flag, mode, persistence, limit, options)
     except Error:

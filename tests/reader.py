@@ -547,11 +547,13 @@ class Reader:
 
     def dictionaries_in(self, pairs: dict[bytes, bytes]) -> None:
         for key, value in pairs.items():
+            coding, payload = value[:8], value[8:]
             if key.startswith(b"dictionary"):
-                assert len(key) == 11 and key[10]
-                self.dictionaries[key[10]] = value
+                assert len(key) == 11 and key[10] > 0
+                if not any(coding):
+                    self.dictionaries[key[10]] = payload
             else:
-                assert len(key) == 4 and key[:3] == b"key" and key[3] in (16, 17)
+                assert len(key) == 4 and key[:3] == b"key" and key[3] == coding[4] in (16, 17)
 
     # section 13
 

@@ -26,6 +26,8 @@ import pmkv
 LONG, SHORT = 100_000.0, 1e-4
 NAMES = ["", "a", "b", "u"]
 KEYS = [b"%d" % i for i in range(40)] + [b"", b"k" * 300, b"l" * 4100]
+CODECS = (None, "lz4", "zstd")
+TRAINED = "trained"  # a namespace of values that dictionaries are trained on, and of no program
 SIZES = (0, 10, 100, 900, 3000, 5000, 40_000)
 
 # What is there: by namespace and key the value, and whether it expires one day.
@@ -42,6 +44,14 @@ def let_expire(space: Any, key: bytes) -> None:
     time.sleep(2 * SHORT)
 
 
+def train(db: pmkv.Store) -> None:
+    """From here on a namespace of the program has a dictionary, which the reader must find."""
+    samples, space = db.namespace(TRAINED, codec="zstd"), db.namespace("a")
+    samples.put_many((b"%d" % i, b'{"id": %d, "city": "Graz", "on": true}' % i) for i in range(300))
+    samples.train_dictionary(256)
+    space._set_options(space._options() & 3 | samples._options() & 0xFF << 40)
+
+
 def change(chance: random.Random, model: Model, names: list[str]) -> Callable[[Any], None]:
     """One change of one key, done to the model; how to do it to a store or a transaction."""
     name, key = chance.choice(names), chance.choice(KEYS)
@@ -50,8 +60,8 @@ def change(chance: random.Random, model: Model, names: list[str]) -> Callable[[A
     there = (name, key) in model
     if what in ("put", "mortal"):
         model[name, key] = value, what == "mortal"
-        ttl = LONG if what == "mortal" else None
-        return lambda source: space_of(source, name).put(key, value, ttl=ttl)
+        ttl, codec = LONG if what == "mortal" else None, chance.choice(CODECS)
+        return lambda source: space_of(source, name).put(key, value, ttl=ttl, codec=codec)
     if what == "touch":
         ends = chance.random() < 0.5
         if there:
@@ -116,6 +126,7 @@ def operation(chance: random.Random, model: Model, held: list[pmkv.Snapshot]) ->
         lambda db: db.compact(),
         lambda db: db.expire(),
         lambda db: db.sync(),
+        train,
     ]
     return chance.choice(upkeep)
 
@@ -133,6 +144,7 @@ def contents(db: pmkv.Store) -> Model:
     return {
         (name, key): (value, space.ttl(key) is not None)
         for name in ["", *db.namespaces()]
+        if name != TRAINED
         for space in [space_of(db, name)]
         for key, value in space.items()
     }
@@ -142,6 +154,7 @@ def assert_is_as_documented(path: Path, models: list[Model]) -> None:
     """The reader does not know what time it is: it may find more, but only what expires."""
     reader = Reader(path.read_bytes())
     spaces = {"": reader.everything(), **reader.namespaces}
+    spaces.pop(TRAINED, None)
     found = {(name, key): value for name, pairs in spaces.items() for key, value in pairs.items()}
     assert any(
         all(found.get(at) == value for at, (value, _) in model.items())
@@ -155,6 +168,7 @@ def test_what_a_program_leaves_is_what_the_format_says(
     persistence: str, pool_path: Path, effort: int
 ) -> None:
     """Also at a moment in the middle, as a kill would leave it."""
+    met: set[str] = set()
     for seed in range(8 * effort):
         with pmkv.open(pool_path, "n", persistence=persistence) as db:  # type: ignore[arg-type]
             steps = program(seed)
@@ -166,8 +180,10 @@ def test_what_a_program_leaves_is_what_the_format_says(
                     assert contents(db) == after
                     assert_is_as_documented(pool_path, [after])
             steps.close()
+            met |= set(db.stat()["codecs"])
             assert db.check() == []
         assert_is_as_documented(pool_path, [after])
+    assert met == {"lz4", "zstd", "lz4-dict", "zstd-dict"}
 
 
 def write_and_report(place: Place, seed: int, out: int) -> None:

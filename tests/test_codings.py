@@ -305,7 +305,7 @@ def test_the_reader_decodes_what_the_format_says(tmp_path: Path) -> None:
     texts = [b"%d bottles of " % i * chance.choice((0, 1, 9, 80, 900)) for i in range(60)]
     raw: dict[str, dict[bytes, bytes]] = {"": {}, "a": {}, "u": {}}
     dictionary = b"bottles of beer on the wall, " * 9
-    sim.transaction([(b"\0codecs", b"dictionary\7", dictionary)], explored=False)
+    sim.transaction([(b"\0codecs", b"dictionary\7", bytes(8) + dictionary)], explored=False)
     for i, text in enumerate(texts):
         name, key = chance.choice(list(raw)), chance.choice((b"", b"k" * 4090)) + b"%d" % (i % 40)
         stored = as_stored(text, chance)

@@ -1,5 +1,5 @@
-"""Any program leaves a pool and a model alike: transactions with savepoints, namespaces, expiry,
-snapshots, scans, compaction, copies, kills.
+"""Any program leaves a pool and a model alike: transactions with savepoints, namespaces, codecs,
+expiry, snapshots, scans, compaction, copies, kills.
 
 The model is a stack of what is seen: the last of it by whoever writes, the first by everybody else,
 those between them by whoever rolls back to a savepoint.
@@ -27,9 +27,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from reader import Reader
+from test_coded_values import document, swapped
 
 import pmkv
+from pmkv import _codec
 
+KEY = bytes(range(32))
+CODECS = ["plain", "lz4", "zstd", "lz4+aes", "chacha20", "swap+lz4"]
 DEFAULT = ""
 NAMES = [DEFAULT, "a", "b", "u", "unordered"]
 UPKEEP = ["sync", "check", "compact", "expire"]
@@ -54,22 +58,42 @@ NUMBER = re.compile(rb"[+-]?[0-9]{1,3999}")
 
 
 class Pairs(dict[bytes, bytes]):
-    """What a namespace holds; `mortal` has those of its keys that expire one day."""
+    """What a namespace holds; `mortal` has those of its keys that expire one day.
 
-    def __init__(self, pairs: dict[bytes, bytes], mortal: set[bytes]) -> None:
+    `encoder` is what encodes the values that come; `encoders` has what each was encoded with.
+    """
+
+    def __init__(
+        self,
+        pairs: dict[bytes, bytes],
+        mortal: set[bytes],
+        encoders: dict[bytes, _codec.Coder | None] | None = None,
+    ) -> None:
         super().__init__(pairs)
         self.mortal = mortal & set(pairs)
+        self.encoder: _codec.Coder | None = None
+        self.encoders = dict(encoders or {})
 
     def copy(self) -> Pairs:
-        return Pairs(self, self.mortal)
+        return Pairs(self, self.mortal, self.encoders)
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         super().__setitem__(key, value)
         self.mortal.discard(key)
+        self.encoders[key] = self.encoder
 
     def update(self, more: dict[bytes, bytes]) -> None:  # type: ignore[override]
-        super().update(more)
-        self.mortal -= set(more)
+        for key, value in more.items():
+            self[key] = value
+
+    def stored(self) -> Iterator[tuple[bytes, str, int, int]]:
+        """Of each value: its key, its codec, and its size before that and behind it."""
+        for key, value in self.items():
+            encoder, coding, made = self.encoders[key], 0, value
+            if encoder is not None:
+                coding, made = encoder.encode(key, value)
+            name = _codec.text_of((coding >> 32).to_bytes(4, "little"))
+            yield key, name, len(value), len(made)
 
 
 class Model:
@@ -105,6 +129,12 @@ def is_ordered(name: str) -> bool:
     return not name.startswith("u")
 
 
+def encoder_of(space: Any) -> _codec.Coder | None:
+    """What encodes new values."""
+    coder: _codec.Coder = space._coder()
+    return coder if coder.stages else None
+
+
 def space_of(source: Any, name: str) -> Any:
     """The namespace's mapping, made if it is missing."""
     if name == DEFAULT:
@@ -136,6 +166,19 @@ def assert_times(source: Any, model: Model) -> None:
         assert {key for key in pairs if space.ttl(key) is not None} == pairs.mortal & set(pairs)
 
 
+def assert_counts(db: pmkv.Store, model: Model) -> None:
+    """Values, and their bytes before and behind codecs, are counted; nothing has expired."""
+    counted: dict[str, list[int]] = {}
+    for pairs in model.spaces.values():
+        for _, codec, raw, stored in pairs.stored():
+            total = counted.setdefault(codec, [0, 0, 0])
+            total[:] = [total[0] + 1, total[1] + raw, total[2] + stored]
+    plain = counted.pop("plain", [0])[0]
+    stat = db.stat()
+    assert {codec: list(found.values()) for codec, found in stat["codecs"].items()} == counted
+    assert stat["paths"]["direct"]["entries"] == plain
+
+
 def has_no_versions(path: Path) -> bool:
     """Whether what readers saw once was cleared away."""
     reader = Reader(path.read_bytes())
@@ -150,7 +193,7 @@ class PoolAgainstModel(RuleBasedStateMachine):
     @initialize(persistence=st.sampled_from(["process", "byte", "cacheline"]))
     def make(self, persistence: Any) -> None:
         self.at = Path(tempfile.mkdtemp(dir=self.directory))
-        self.options = {"persistence": persistence}
+        self.options = {"persistence": persistence, "key": KEY, "cache_size": "100 KiB"}
         self.layers = [Model({DEFAULT: Pairs({}, set())})]
         self.txn: pmkv.Transaction | None = None
         self.savepoints: list[pmkv.Savepoint] = []  # each is at the layer after that of its index
@@ -173,7 +216,36 @@ class PoolAgainstModel(RuleBasedStateMachine):
 
     def space(self, name: str) -> tuple[Any, Pairs]:
         """A namespace to write to, and its pairs."""
-        return space_of(self.source, name), self.layers[-1].of(name)
+        space, pairs = space_of(self.source, name), self.layers[-1].of(name)
+        pairs.encoder = encoder_of(space)
+        return space, pairs
+
+    # -- codecs --
+
+    @rule(name=st.sampled_from(NAMES), key=KEYS, value=VALUES, codec=st.sampled_from(CODECS))
+    def put_under_a_codec(self, name: str, key: bytes, value: bytes, codec: str) -> None:
+        space, pairs = self.space(name)
+        pairs.encoder = space._coder().for_codec(codec)
+        space.put(key, value, codec=codec)
+        pairs[key] = value
+
+    @rule(name=st.sampled_from(NAMES[1:]), codec=st.sampled_from(CODECS))
+    def change_the_codec(self, name: str, codec: str) -> None:
+        self.space(name)
+        space = self.source.namespace(name, codec=codec)
+        assert _codec.text_of(space._coder().stages) == codec
+
+    @precondition(lambda self: self.txn is None)
+    @rule(name=st.sampled_from(NAMES[1:]), codec=st.sampled_from(["lz4", "zstd", "lz4+aes"]))
+    def train(self, name: str, codec: str) -> None:
+        """A dictionary: one number more, which values from now on name."""
+        _, pairs = self.space(name)
+        space = self.db.namespace(name, codec=codec)
+        pairs.encoder = encoder_of(space)
+        more = {b"more%d" % i: document(i) for i in range(300)}
+        space.update(more)
+        pairs.update(more)
+        assert space.train_dictionary(256) > 0
 
     # -- writes --
 
@@ -447,10 +519,11 @@ class PoolAgainstModel(RuleBasedStateMachine):
         """What was committed, also while a transaction is open; times and no versions."""
         path = self.at / "copied.pmkv"
         self.db.copy(path, compact=compact)
-        with pmkv.open(path) as db:
+        with pmkv.open(path, key=KEY) as db:
             assert db.check() == []
             assert_shows(db, self.committed)
             assert_times(db, self.committed)
+            assert_counts(db, self.committed)
         assert has_no_versions(path)
         path.unlink()
 
@@ -458,8 +531,8 @@ class PoolAgainstModel(RuleBasedStateMachine):
     def look(self) -> None:
         assert_shows(self.db, self.committed)
 
-    @rule()
-    def close_and_open(self) -> None:
+    @rule(codec=st.none() | st.sampled_from(CODECS))
+    def close_and_open(self, codec: str | None) -> None:
         self.db.close()
         for held in self.held:
             with pytest.raises(pmkv.ClosedError):
@@ -469,6 +542,7 @@ class PoolAgainstModel(RuleBasedStateMachine):
                 next(under_way.scan)
         self.txn, self.layers, self.held, self.scans = None, self.layers[:1], [], []
         self.savepoints = []
+        self.options["codec"] = codec
         self.open()
         assert_shows(self.db, self.committed)
 
@@ -482,8 +556,10 @@ class PoolAgainstModel(RuleBasedStateMachine):
             assert_shows(db, self.committed)
             assert_times(db, self.committed)
             db.sync()
+            db.expire()
             assert db.check() == []
             assert_shows(db, self.committed)
+            assert_counts(db, self.committed)
             assert has_no_versions(copy)
 
     @invariant()
@@ -491,9 +567,11 @@ class PoolAgainstModel(RuleBasedStateMachine):
         if hasattr(self, "db"):
             pairs = self.committed.of(DEFAULT)
             assert len(self.db) == len(pairs)
-            live = sum(len(key) + len(value) for key, value in pairs.items())
+            live = sum(len(key) + stored for key, _, _, stored in pairs.stored())
             found = self.db.stat()["live_bytes"]
             assert found == live or (self.due and found > live)
+            if not self.due:
+                assert_counts(self.db, self.committed)
 
     def teardown(self) -> None:
         if not hasattr(self, "db"):
@@ -514,7 +592,12 @@ class PoolAgainstModel(RuleBasedStateMachine):
             shutil.rmtree(self.at)
 
 
-def test_any_program_leaves_a_pool_and_a_model_alike(memory_dir: Path, effort: int) -> None:
+def test_any_program_leaves_a_pool_and_a_model_alike(
+    memory_dir: Path, effort: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_codec, "_stages", dict(_codec._stages))
+    pmkv.register_codec("swap", 70, swapped, swapped)
+
     class Machine(PoolAgainstModel):
         directory = str(memory_dir)
 

@@ -607,6 +607,17 @@ def test_closing_the_store_aborts_the_transaction(any_place: Place) -> None:
         assert db.check() == []
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_scan_of_a_transaction_ends_with_the_store(ordered: bool, pool_path: Path) -> None:
+    db = pmkv.open(pool_path, ordered=ordered)
+    db.update({b"%d" % i: b"v" for i in range(100)})
+    scan = iter(db.begin(write=True).items())
+    next(scan)
+    db.close()
+    with pytest.raises(pmkv.ClosedError):
+        next(scan)
+
+
 def test_closing_the_store_in_another_thread_waits_for_the_transaction(some: pmkv.Store) -> None:
     transaction = some.begin(write=True)
     transaction[b"d"] = b"4"

@@ -26,7 +26,7 @@ cdef enum:
 cdef bytes HIDDEN = b"\0dropped\0"
 cdef bytes CODECS = b"\0codecs"       # dictionaries, and what keys are tried on
 
-CODECS_NAME = CODECS.decode()         # which no program can give
+CODECS_NAME = CODECS.decode()         # which no program can give: no other text is it
 
 
 cdef bytes raw_name(object name):
@@ -89,7 +89,7 @@ cdef class Named(Table):
     cdef readonly Table source    # the store is not closed while this is in use
 
     def __cinit__(self, Table source not None, name, *, keys=None, ordered=None, u64 values=0):
-        cdef bytes raw = CODECS if name == CODECS_NAME else raw_name(name)
+        cdef bytes raw = CODECS if name is CODECS_NAME else raw_name(name)   # this text itself: not one that equals it
         cdef u64 options = values | (PMKV_OPTION_KEYS_STR if keys == "str" else 0)
         cdef u64 place
         if isinstance(source, Named):
@@ -131,7 +131,9 @@ def has_codecs(Table source not None):
 def totals(Table source not None):
     """Keys, and bytes of keys and values, of the default namespace and all that have names."""
     cdef u64 place, entries = 0, live_bytes = 0
-    roots = [ROOT_DEFAULT_NAMESPACE] + [find(source, name.encode()) for name in names(source)]
+    hidden = _scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)    # counted until they are gone
+    roots = [find(source, name) for name in [name.encode() for name in names(source)] + list(hidden)]
+    roots.append(ROOT_DEFAULT_NAMESPACE)
     source.e.need_open()
     for place in roots:
         entries += source.e.root(place + NAMESPACE_ENTRY_COUNT) if place else 0

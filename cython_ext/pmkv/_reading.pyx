@@ -188,7 +188,7 @@ cdef class Reader:
 
     @final
     cdef int need_whole_body(self, const Record* r) except -1:
-        if self.verify and not record_body_is_whole(self.pool, r):
+        if (self.verify or self.encoder is not None) and not record_body_is_whole(self.pool, r):
             self.e.damaged(PMKV_CHECK_RECORD, r.place)
         return 0
 
@@ -268,8 +268,8 @@ cdef class Reader:
 
     @final
     cdef inline object stored_of(self, const Record* r):
-        """The value as bytes, as it is stored: one copy.  What goes to a codec is tested always."""
-        if (self.verify or r.flags >= RECORD_CODED) and not record_body_is_whole(self.pool, r):
+        """The value as bytes, as it is stored: one copy.  What may go to a codec is tested always."""
+        if (self.verify or r.flags >= RECORD_CODED or self.encoder is not None) and not record_body_is_whole(self.pool, r):
             self.damaged_value(PMKV_CHECK_RECORD, r.place, r)
         if r.extent_place == 0:
             return pmkv_bytes(&self.value_spares, r.value, r.value_size)
@@ -279,7 +279,7 @@ cdef class Reader:
     cdef object large_value_of(self, const Record* r):
         cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
         cdef char* out = PyBytes_AS_STRING(value)
-        cdef bint whole = True, verify = self.verify or r.flags >= RECORD_CODED
+        cdef bint whole = True, verify = self.verify or r.flags >= RECORD_CODED or self.encoder is not None
         if r.value_size >= LARGE and not self.e.running:
             if pins_add(&self.e.pins, r.place) != PMKV_OK:
                 raise MemoryError
@@ -311,6 +311,8 @@ cdef class Reader:
         else:
             status = self.look_inside(&k, r)
         release(&k)
+        if status == PMKV_CORRUPTED:
+            raise CorruptedError(f"key {key!r:.60} is not found for damage: {self.e.damage_text()}")
         if status < 0:
             self.e.fail(status)
         if status == PMKV_OK and r.flags & PMKV_RECORD_EXPIRY and self.has_expired(r, self.now()):
@@ -410,8 +412,14 @@ cdef class Reader:
         if shows == SHOW_KEYS:
             self.need_whole_body(r)
             return self.key_of(r)
-        value = self.value_of(r)
-        return value if shows == SHOW_VALUES else (self.key_of(r), value)
+        if shows == SHOW_VALUES:
+            return self.value_of(r)
+        if r.flags < RECORD_CODED and self.loads is None:
+            value = self.value_of(r)
+            return self.key_of(r), value
+        self.need_whole_body(r)
+        key = self.key_of(r)      # first: to decode lets others run, and they may close the store
+        return key, self.value_of(r)
 
     # -- what is dirty: in the buffer, and newer than the pool --
 
@@ -536,6 +544,12 @@ cdef class Reader:
         """From here on values are shown as they are stored: coding, bytes, and when they expire."""
         self.raw, self.loads = True, STORED
 
+    def _coding_of(self, key):
+        """The coding of the key's value; 0: a plain one, or none."""
+        cdef Record r
+        self.need_clean()
+        return record_coding(&r) if self.look_up(key, &r) == PMKV_OK else 0
+
     def _keys_are_str(self):
         return bool(self.keys_are_str)
 
@@ -587,7 +601,7 @@ cdef class Reader:
         if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
             if record_verify(self.pool, &r) != PMKV_OK:
                 self.e.fail(PMKV_CORRUPTED)
-        elif self.verify:
+        else:
             self.need_whole_body(&r)
         if self.t != NULL and record_commit(&r) == self.t.commit:
             return memoryview(self.bytes_of(&r))      # an abort takes its record back: no pin would hold it
@@ -659,6 +673,8 @@ cdef class Reader:
                     if status == PMKV_OK:
                         if not (r.flags & PMKV_RECORD_EXPIRY and self.has_expired(&r, self.now())):
                             found[done] = self.value_of(&r)
+                            if r.flags >= RECORD_CODED:   # to decode lets others run
+                                self.need_table()
                     elif status < 0:
                         self.e.fail(status)
                     release(&keys[at])

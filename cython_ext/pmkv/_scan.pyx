@@ -380,9 +380,10 @@ cdef class Scan:
         cdef Record r
         if self.over:
             raise StopIteration
-        if self.table.t != NULL and self.entries != self.table.entry_word():
+        if self.table.t != NULL:
             self.table.need_reader()
-            raise RuntimeError(CHANGED)
+            if self.entries != self.table.entry_word():
+                raise RuntimeError(CHANGED)
         a = self.next(&r)
         if a == NULL:
             self.over = True

@@ -33,7 +33,7 @@ cdef object MISSING = object()        # no value
 cdef object UNSEEN = object()         # a value that must be decoded before it is taken away
 
 cdef enum Swap:
-    SWAP_REFUSED, SWAP_DONE, SWAP_CODED   # the last: the value is under a codec, and that was not foreseen
+    SWAP_REFUSED, SWAP_DONE, SWAP_CODED   # the last: the value is under a codec, and not the one that was decoded
 
 
 @no_gc_clear                      # its end needs the engine
@@ -47,7 +47,10 @@ cdef class Table(Writer):
             return self.encoder
         if self.coder is None:
             raise CodecError(f"{self.e.path}: this handle has no codecs")
-        return self.coder.for_codec(codec)
+        encoder = self.coder.for_codec(codec)
+        if encoder is not None:
+            encoder.context.note(self, encoder)
+        return encoder
 
     @final
     cdef bint is_lazy(self, object durability) except -1:
@@ -225,7 +228,7 @@ cdef class Table(Writer):
                   bint keeps_time) except -1:
         """compare_and_set() of what is stored; keeps_time: the key goes on to expire when it was to.
 
-        SWAP_CODED: it is under a codec, which a plain value was expected not to be.
+        SWAP_CODED: it is not what was decoded, or is under a codec and nothing was decoded: to be looked at anew.
         """
         cdef Bytes k
         cdef Bytes e
@@ -252,7 +255,7 @@ cdef class Table(Writer):
                     status = record_verify(self.pool, &r)
                     same = status == PMKV_OK and r.value_size == e.size and memcmp(r.value, e.data, e.size) == 0
                 same = same and expected is not None and record_coding(&r) == expected_coding
-                if expected is not None and r.flags >= RECORD_CODED and expected_coding == 0:
+                if expected is not None and not same and (r.flags >= RECORD_CODED or expected_coding):
                     done = SWAP_CODED
             else:
                 same = status == PMKV_NOT_FOUND and expected is None
