@@ -12,9 +12,9 @@ Threads
   3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
      change during a step that may run without the GIL: a view waits for it first, and what is
      dropped meanwhile is dropped when it is done.  The same holds for moments.
-  4. Nobody becomes the writer, and no moment begins, while the buffer holds anything: it is written
-     back first, so what is durable is always a prefix of what was written.  What is written lazily waits
-     for a writer, but not for a writeback.
+  4. Nobody becomes the writer while the buffer holds anything: it is written back first, so what is
+     durable is always a prefix of what was written.  Before a moment begins, what was dirty when it was
+     asked for is.  What is written lazily waits for a writer, but not for a writeback.
   5. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
 from cython cimport final, no_gc_clear
@@ -298,6 +298,7 @@ cdef class Engine:
     @final
     cdef int flush(self) except -1:
         """Has what is dirty written back; raises why that failed."""
+        self.need_open()              # in a child of fork, the turn may be held for ever
         if self.buffer.count:
             self.writeback.flush()
         return self.need_open()
@@ -440,8 +441,8 @@ cdef class Engine:
         """The moment, which is open until it is ended or forgotten."""
         cdef Moment moment = Moment.__new__(Moment)   # first: it may set off the collector, and that anything
         self.need_open()
-        while self.running or self.buffer.count:
-            self.flush()
+        self.flush()
+        while self.running:
             self.wait_for_writer()
         if moments_open(&self.pins.moments, self.pool.head) != PMKV_OK:
             raise MemoryError
@@ -519,6 +520,7 @@ cdef class Engine:
         cdef int status = PMKV_OK
         if not self.usable:
             return False
+        self.flush()                  # also with views: who drops the store comes here a last time
         if self.views:
             raise BufferError(f"{self.path}: {self.views} view{'s are' if self.views > 1 else ' is'} alive; "
                               "release them (view.release(), or drop what holds them) before closing")

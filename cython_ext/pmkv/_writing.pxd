@@ -31,6 +31,10 @@ cdef class Writer(Reader):
     @final
     cdef int erase(self, object key) except -100
     @final
+    cdef int erase_now(self, object key) except -100
+    @final
+    cdef int erase_for_room(self, object key) except -100
+    @final
     cdef int put_batch(self, Batch batch) noexcept
     @final
     cdef bint drain_for_room(self) noexcept
@@ -50,7 +54,15 @@ cdef class Writer(Reader):
     @final
     cdef bint put_all_lazily(self, list keys, list values, object encoder) except -1
     @final
-    cdef int make_ready(self, u64 size) except -1
+    cdef int make_ready(self, u64 size, bint deletes) except -1
+    @final
+    cdef bint has_room(self, u64 size, bint deletes) noexcept
+    @final
+    cdef int make_room(self, u64 size, bint deletes) except -1
+    @final
+    cdef bint has_place(self) except -1
+    @final
+    cdef int make_place(self) except -1
     @final
     cdef bint has(self, bytes key) except -1
     @final
