@@ -49,7 +49,7 @@ class Writeback:
         return True
 
     def _run(self) -> None:
-        if self._ended or self._thread is not None:  # a second one, after Ctrl-C in the start of the first
+        if self._ended or self._thread is not None:  # a second one, after Ctrl-C in its start
             return
         self._thread = threading.current_thread()
         atexit.register(self._end)
@@ -62,7 +62,7 @@ class Writeback:
         atexit.unregister(self._end)
 
     def _wait(self, failed: bool) -> None:
-        """Until it is time; also where the buffer is half full of what could not be written back."""
+        """Until it is time; after a failure also where the buffer is half full."""
         until = time.monotonic() + self._interval
         while not self._ended and (failed or not self._buffer.is_half_full()):
             left = until - time.monotonic()

@@ -14,7 +14,8 @@ Threads
      dropped meanwhile is dropped when it is done.  The same holds for moments.
   4. Nobody becomes the writer while the buffer holds anything: it is written back first, so what is
      durable is always a prefix of what was written.  Before a moment begins, what was dirty when it was
-     asked for is.  What is written lazily waits for a writer, but not for a writeback.
+     asked for is.  What is written lazily waits for a writer, but not for a writeback; and gives way to
+     who waits for an empty buffer, but only for a while, so that nobody waits for who waits for him.
   5. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
 from cython cimport final, no_gc_clear
@@ -58,6 +59,8 @@ cdef enum:
     LEAST_PAGES = 64
     SWEEP = 1024                  # expired keys that one commit takes away
     AT_ONCE = 1024                # versions that one commit looks at which does nothing else
+    GIVE_WAY = 1000               # sleeps of so long, at most, that a lazy write makes for a writer
+    GIVE_WAY_US = 100
     FEW = 8                       # where the pool is so full that the log of more has no room
 
 
@@ -304,8 +307,20 @@ cdef class Engine:
         return self.need_open()
 
     @final
+    cdef void begin_waiting(self) noexcept:
+        """Until nothing is dirty, so that this thread may write."""
+        self.waiting += 1
+        self.last_waiting = PyThread_get_thread_ident()
+
+    @final
     cdef int wait_for_turn(self) except -1:
         """Until nobody writes to the pool but a writeback; until this thread gives the GIL back, nobody does."""
+        cdef int slept = 0
+        cdef unsigned long me = PyThread_get_thread_ident()
+        while self.waiting and slept < GIVE_WAY and me != self.last_waiting and me != self.buffer.owner:
+            slept += 1
+            with nogil:
+                usleep(GIVE_WAY_US)
         while (self.locked or self.running) and not self.writing_back:
             self.take_lock()
             self.give_lock()
@@ -316,10 +331,14 @@ cdef class Engine:
         """Begins a transaction that is open until close_transaction(), and holds `lock`."""
         self.need_writable()
         self.take_lock()
-        while self.buffer.count:
-            self.give_lock()
-            self.flush()
-            self.take_lock()
+        self.begin_waiting()
+        try:
+            while self.buffer.count:
+                self.give_lock()
+                self.flush()
+                self.take_lock()
+        finally:
+            self.waiting -= 1
         self.start_running()
         self.sweep(SWEEP)
         self.stop_running()
@@ -528,8 +547,12 @@ cdef class Engine:
             if self.transaction is None:
                 raise Error(f"{self.path}: this thread is in the middle of a write")
             self.close_transaction(False)
-        while self.buffer.count:
-            self.flush()
+        self.begin_waiting()
+        try:
+            while self.buffer.count:
+                self.flush()
+        finally:
+            self.waiting -= 1
         if not self.usable:           # another thread was faster
             return False
         self.usable = False           # no new use from here on; wait for those under way

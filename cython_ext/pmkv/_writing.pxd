@@ -13,6 +13,8 @@ cdef class Writer(Reader):
     @final
     cdef int take_turn(self, bint quick) except -1
     @final
+    cdef int wait_until_clean(self, bint quick) except -1
+    @final
     cdef void start(self) noexcept
     @final
     cdef int end(self, int status) except -1

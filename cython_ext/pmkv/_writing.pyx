@@ -50,10 +50,8 @@ cdef class Writer(Reader):
                 self.e.start_running()
             return 0
         self.take_turn(quick)
-        while self.e.buffer.count:    # what is durable is a prefix of what was written
-            self.end(PMKV_OK)
-            self.e.flush()
-            self.take_turn(quick)
+        if self.e.buffer.count:       # what is durable is a prefix of what was written
+            self.wait_until_clean(quick)
         if self.gone:
             self.end(PMKV_OK)
             self.need_table()
@@ -67,6 +65,19 @@ cdef class Writer(Reader):
         if not quick or self.e.locked:
             self.e.take_lock()
             self.e.start_running()
+        return 0
+
+    @final
+    cdef int wait_until_clean(self, bint quick) except -1:
+        """Gives the turn up, has the buffer written back, and takes it again, until nothing is dirty."""
+        self.e.begin_waiting()
+        try:
+            while self.e.buffer.count:
+                self.end(PMKV_OK)
+                self.e.flush()
+                self.take_turn(quick)
+        finally:
+            self.e.waiting -= 1
         return 0
 
     @final
