@@ -1,85 +1,96 @@
-"""Writes the buffer back: when asked to, when it is half full, and some time after the first write.
+"""Writes the buffer back: when it is half full, some time after the first write, and at the end.
 
 One thread a pool, made with its first lazy write. It encodes and commits a whole generation at a
 time (pmkv._buffer), as flush() does in the caller's thread; one of both at a time.
+
+A finalizer or a signal's handler may come between any two lines here, and write. So nothing here
+holds a lock: what the thread waits for is a queue that is made for that.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import queue
 import threading
+import time
 
+from pmkv import _writing
 from pmkv._buffer import Buffer
-from pmkv._errors import Error
-from pmkv._writing import write_back
 
 
 class Writeback:
     """What a pool's engine asks for, and the thread that does it unasked."""
 
     def __init__(self, path: str, buffer: Buffer, interval: float) -> None:
-        self._path, self._buffer, self._interval = path, buffer, interval
-        self._turn = threading.Lock()  # one writeback at a time
-        self._owner = 0  # the thread whose turn it is
-        self._dirtied = threading.Event()  # there is something to write back
-        self._urgent = threading.Event()  # and it is time to
+        self._path, self._buffer = path, buffer
+        self._interval = min(interval, threading.TIMEOUT_MAX)
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended = False
         self._thread: threading.Thread | None = None
 
     def flush(self) -> None:
         """What was dirty when it began is durable when it returns, or it raises why not."""
-        me = threading.get_ident()
-        if self._owner == me:
-            raise Error(f"{self._path}: this thread is in the middle of a writeback")
-        with self._turn:
-            self._owner = me
-            try:
-                self._write()
-            finally:
-                self._owner = 0
-
-    def _write(self) -> None:
-        generation = self._buffer.freeze()
-        if generation is None:
-            return
-        try:
-            write_back(generation)
-        except BaseException:
-            self._buffer.thaw()
-            self._dirtied.set()  # the thread, if there is one, tries again
-            raise
-        self._buffer.done()
+        _writing.flush(self._buffer, self._path)
 
     def wake(self) -> None:
         """There is something to write back; at once, if the buffer is half full."""
-        if self._thread is None and not self._ended:
+        if self._thread is None and not (not self._ended and self._start()):
+            self.flush()
+        self._calls.put(None)
+
+    def _start(self) -> bool:
+        """Makes the thread; False if the interpreter makes no more."""
+        try:
             name = f"pmkv writeback of {self._path}"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._thread.start()
-        if self._buffer.is_half_full():
-            self._urgent.set()
-        self._dirtied.set()
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def _run(self) -> None:
+        if self._ended or self._thread is not None:  # a second one, after Ctrl-C in its start
+            return
+        self._thread = threading.current_thread()
+        atexit.register(self._end)
         while not self._ended:
-            self._dirtied.wait()
-            self._dirtied.clear()
+            self._calls.get()
+            failed = False
             while self._buffer.count and not self._ended:
-                self._urgent.wait(self._interval)
-                self._urgent.clear()
-                if not self._ended:
-                    self._try()
+                self._wait(failed)
+                failed = not self._ended and not self._try()
+        atexit.unregister(self._end)
 
-    def _try(self) -> None:
+    def _wait(self, failed: bool) -> None:
+        """Until it is time; after a failure also where the buffer is half full."""
+        until = time.monotonic() + self._interval
+        while not self._ended and (failed or not self._buffer.is_half_full()):
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            with contextlib.suppress(queue.Empty):
+                self._calls.get(timeout=left)
+
+    def _try(self) -> bool:
         try:
             self.flush()
-        except Exception as error:  # of all kinds: the next call raises it
+        except BaseException as error:  # of all kinds: the next call raises it
             self._buffer.fail(error)
+            return False
+        return True
+
+    def _end(self) -> None:
+        """Before the interpreter ends, and kills the thread wherever it is."""
+        try:
+            self.flush()
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """Ends the thread; the buffer is clean, or nobody can write it back any more."""
         self._ended = True
-        self._urgent.set()
-        self._dirtied.set()
+        self._calls.put(None)
+        atexit.unregister(self._end)
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -87,3 +98,4 @@ class Writeback:
     def forget_thread(self) -> None:
         """In a child of fork: the thread is its parent's, and so is the pool."""
         self._ended, self._thread = True, None
+        atexit.unregister(self._end)

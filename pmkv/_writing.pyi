@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from pmkv._buffer import Generation
+from pmkv._buffer import Buffer
 from pmkv._reading import Reader
 
 @disjoint_base
@@ -9,4 +9,4 @@ class Writer(Reader): ...
 @disjoint_base
 class Part: ...
 
-def write_back(generation: Generation) -> None: ...
+def flush(buffer: Buffer, path: str) -> None: ...

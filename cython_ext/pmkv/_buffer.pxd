@@ -1,4 +1,5 @@
 """_buffer.pxd (L6): what a program has written lazily, and is not in the pool yet."""
+from cpython.pythread cimport PyThread_type_lock
 from pmkv._core cimport u64
 
 cdef class Dirty:
@@ -25,17 +26,27 @@ cdef class Buffer:
     cdef readonly u64 batches     # that were written back, and what was in them
     cdef readonly u64 written
     cdef readonly u64 written_bytes
+    cdef PyThread_type_lock turn  # one writeback at a time
+    cdef unsigned long owner      # the thread whose turn it is, or 0
 
     cdef Dirty find(self, u64 id, bytes key)
     cdef bint has_room(self, u64 size) noexcept
     cdef bint may_hold(self, u64 size) noexcept
+    cdef bint has_reserve(self, u64 size) noexcept
     cdef bint wants_writeback(self) noexcept
+    cdef bint take_turn(self) noexcept
+    cdef void give_turn(self) noexcept
+    cdef int forget_deletes(self, Generation generation) except -1
+    cdef int forget_places(self) except -1
+    cdef Generation freeze(self)
+    cdef int thaw(self) except -1
+    cdef void done(self) noexcept
     cpdef bint is_half_full(self) noexcept
     cdef int raise_error(self) except -1
     cdef void add(self, u64 count, u64 size) noexcept
     cdef int count_again(self) except -1
-    cdef bint is_ready(self, u64 id) except -1
-    cdef int prepare(self, u64 id, object table) except -1
+    cdef int prepare(self, u64 id, object table, dict values) except -1
+    cdef object table_of(self, u64 id)
     cdef int keep(self, u64 id, bytes key, Dirty dirty) except -1
     cdef int keep_all(self, u64 id, dict news) except -1
 

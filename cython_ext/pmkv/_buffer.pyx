@@ -11,16 +11,24 @@ Invariants
   U2. `writing` leaves the buffer when its commit is durable; if that fails, it is put back under what was
       written since: nothing dirty is ever dropped.
   U3. `held` counts keys, values, and OVERHEAD for each; nothing is added that would go beyond `capacity`.
+  U4. The last RESERVE-th of the capacity is for deletes: in a pool that is full they make room.
+  U5. The tables are the buffer's own: it keeps no handle of the program's alive.
 
 Threads: under the GIL.  What looks and then changes allocates nothing that the collector counts in
-between, so no Python code runs.
+between, so no Python code runs.  Whose turn it is is known without a step of Python between taking the
+lock and noting it down: whatever a finalizer or a signal handler does meanwhile, it does not wait for itself.
 """
 from cpython.dict cimport PyDict_Next
+from cpython.pythread cimport (
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_get_thread_ident, PyThread_release_lock,
+)
 from cpython.ref cimport PyObject
 from pmkv._core cimport u64
 
 cdef enum:
     OVERHEAD = 256                # bytes of objects and of their places in dicts, for each key
+    RESERVE = 16
 
 
 cdef Dirty new_dirty(bytes key, bytes value, object encoder, u64 expiry):
@@ -47,6 +55,28 @@ cdef class Buffer:
     def __cinit__(self, u64 capacity):
         self.capacity = capacity
         self.filling = Generation()
+        self.turn = PyThread_allocate_lock()
+        if self.turn == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.turn != NULL:
+            PyThread_free_lock(self.turn)
+
+    cdef bint take_turn(self) noexcept:
+        """Waits for it, without the GIL; False if it is this thread's already."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self.owner == me:
+            return False
+        if not PyThread_acquire_lock(self.turn, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.turn, WAIT_LOCK)
+        self.owner = me
+        return True
+
+    cdef void give_turn(self) noexcept:
+        self.owner = 0
+        PyThread_release_lock(self.turn)
 
     cdef Dirty find(self, u64 id, bytes key):
         """The newest of the key, or None."""
@@ -58,6 +88,10 @@ cdef class Buffer:
         return <Dirty>found
 
     cdef bint has_room(self, u64 size) noexcept:
+        return self.held + size <= self.capacity - self.capacity // RESERVE
+
+    cdef bint has_reserve(self, u64 size) noexcept:
+        """has_room() for a delete."""
         return self.held + size <= self.capacity
 
     cdef bint may_hold(self, u64 size) noexcept:
@@ -79,16 +113,28 @@ cdef class Buffer:
             raise error
         return 0
 
-    cdef int prepare(self, u64 id, object table) except -1:
-        """Makes a place for the namespace's keys; is_ready() says whether it is still there."""
-        cdef dict values = {}         # may set off the collector, and that anything
-        if id not in self.filling.values:
-            self.filling.values[id] = values
-            self.filling.tables[id] = table
+    cdef int prepare(self, u64 id, object table, dict values) except -1:
+        """Makes a place for the namespace's keys, also where one is of a namespace that had its id."""
+        self.filling.values[id], self.filling.tables[id] = values, table
         return 0
 
-    cdef bint is_ready(self, u64 id) except -1:
-        return id in self.filling.values
+    cdef object table_of(self, u64 id):
+        """The table of the namespace's place, or None."""
+        return self.filling.tables.get(id)
+
+    cdef int forget_places(self) except -1:
+        """After a write that came to nothing."""
+        if self.filling.count == 0:
+            self.filling.values.clear()
+            self.filling.tables.clear()
+        return 0
+
+    cdef int forget_deletes(self, Generation generation) except -1:
+        """The deletes of what is being written are durable; the rest is not."""
+        for values in generation.values.values():
+            for key in [key for key, found in (<dict>values).items() if (<Dirty>found).value is None]:
+                del (<dict>values)[key]
+        return 0
 
     cdef int keep(self, u64 id, bytes key, Dirty dirty) except -1:
         """Adds one, for which there is room and a place."""
@@ -124,7 +170,7 @@ cdef class Buffer:
         """Keeps what a writeback in the background has failed with, for the next call."""
         self.error = error
 
-    def freeze(self):
+    cdef Generation freeze(self):
         """What is dirty now, to be written back; None: nothing is."""
         cdef Generation fresh = Generation()
         if self.filling.count == 0:
@@ -133,7 +179,7 @@ cdef class Buffer:
         self.told = self.hurried = False
         return self.writing
 
-    def thaw(self):
+    cdef int thaw(self) except -1:
         """Writing it back has failed: it is dirty as before, under what was written since (U2)."""
         cdef Generation older = self.writing
         cdef PyObject* id
@@ -144,12 +190,12 @@ cdef class Buffer:
                 (<dict>older.values[<object>id]).update(<dict>values)
             else:
                 older.values[<object>id] = <dict>values
-                older.tables[<object>id] = self.filling.tables[<object>id]
+            older.tables[<object>id] = self.filling.tables[<object>id]
         self.filling, self.writing = older, None
         self.told = True
-        self.count_again()
+        return self.count_again()
 
-    def done(self):
+    cdef void done(self) noexcept:
         """What freeze() gave is durable."""
         self.batches += 1
         self.written += self.writing.count

@@ -43,6 +43,8 @@ cdef class Engine:
     cdef Cache cache              # of decoded values; never None
     cdef object writeback         # pmkv._writeback.Writeback: writes the buffer back
     cdef bint writing_back        # a step of that runs
+    cdef u64 waiting              # writers who need the buffer to be empty
+    cdef unsigned long last_waiting   # the thread of one of them
     cdef readonly str path
 
     cdef int need_open(self) except -1
@@ -51,6 +53,7 @@ cdef class Engine:
     cdef int damaged(self, int site, u64 place) except -1
     cdef str damage_text(self)
     cdef int flush(self) except -1
+    cdef void begin_waiting(self) noexcept
     cdef int wait_for_turn(self) except -1
     cdef int need_writable(self) except -1
     cdef int take_lock(self) except -1

@@ -12,9 +12,10 @@ Threads
   3. Readers that release the GIL (large values) pin the record that they copy.  Pins do not
      change during a step that may run without the GIL: a view waits for it first, and what is
      dropped meanwhile is dropped when it is done.  The same holds for moments.
-  4. Nobody becomes the writer, and no moment begins, while the buffer holds anything: it is written
-     back first, so what is durable is always a prefix of what was written.  What is written lazily waits
-     for a writer, but not for a writeback.
+  4. Nobody becomes the writer while the buffer holds anything: it is written back first, so what is
+     durable is always a prefix of what was written.  Before a moment begins, what was dirty when it was
+     asked for is.  What is written lazily waits for a writer, but not for a writeback; and gives way to
+     who waits for an empty buffer, but only for a while, so that nobody waits for who waits for him.
   5. What may wait or take long (a sync, a large value, a batch, growth) releases the GIL.
 """
 from cython cimport final, no_gc_clear
@@ -58,6 +59,8 @@ cdef enum:
     LEAST_PAGES = 64
     SWEEP = 1024                  # expired keys that one commit takes away
     AT_ONCE = 1024                # versions that one commit looks at which does nothing else
+    GIVE_WAY = 1000               # sleeps of so long, at most, that a lazy write makes for a writer
+    GIVE_WAY_US = 100
     FEW = 8                       # where the pool is so full that the log of more has no room
 
 
@@ -298,13 +301,26 @@ cdef class Engine:
     @final
     cdef int flush(self) except -1:
         """Has what is dirty written back; raises why that failed."""
+        self.need_open()              # in a child of fork, the turn may be held for ever
         if self.buffer.count:
             self.writeback.flush()
         return self.need_open()
 
     @final
+    cdef void begin_waiting(self) noexcept:
+        """Until nothing is dirty, so that this thread may write."""
+        self.waiting += 1
+        self.last_waiting = PyThread_get_thread_ident()
+
+    @final
     cdef int wait_for_turn(self) except -1:
         """Until nobody writes to the pool but a writeback; until this thread gives the GIL back, nobody does."""
+        cdef int slept = 0
+        cdef unsigned long me = PyThread_get_thread_ident()
+        while self.waiting and slept < GIVE_WAY and me != self.last_waiting and me != self.buffer.owner:
+            slept += 1
+            with nogil:
+                usleep(GIVE_WAY_US)
         while (self.locked or self.running) and not self.writing_back:
             self.take_lock()
             self.give_lock()
@@ -315,10 +331,14 @@ cdef class Engine:
         """Begins a transaction that is open until close_transaction(), and holds `lock`."""
         self.need_writable()
         self.take_lock()
-        while self.buffer.count:
-            self.give_lock()
-            self.flush()
-            self.take_lock()
+        self.begin_waiting()
+        try:
+            while self.buffer.count:
+                self.give_lock()
+                self.flush()
+                self.take_lock()
+        finally:
+            self.waiting -= 1
         self.start_running()
         self.sweep(SWEEP)
         self.stop_running()
@@ -440,8 +460,8 @@ cdef class Engine:
         """The moment, which is open until it is ended or forgotten."""
         cdef Moment moment = Moment.__new__(Moment)   # first: it may set off the collector, and that anything
         self.need_open()
-        while self.running or self.buffer.count:
-            self.flush()
+        self.flush()
+        while self.running:
             self.wait_for_writer()
         if moments_open(&self.pins.moments, self.pool.head) != PMKV_OK:
             raise MemoryError
@@ -519,6 +539,7 @@ cdef class Engine:
         cdef int status = PMKV_OK
         if not self.usable:
             return False
+        self.flush()                  # also with views: who drops the store comes here a last time
         if self.views:
             raise BufferError(f"{self.path}: {self.views} view{'s are' if self.views > 1 else ' is'} alive; "
                               "release them (view.release(), or drop what holds them) before closing")
@@ -526,8 +547,12 @@ cdef class Engine:
             if self.transaction is None:
                 raise Error(f"{self.path}: this thread is in the middle of a write")
             self.close_transaction(False)
-        while self.buffer.count:
-            self.flush()
+        self.begin_waiting()
+        try:
+            while self.buffer.count:
+                self.flush()
+        finally:
+            self.waiting -= 1
         if not self.usable:           # another thread was faster
             return False
         self.usable = False           # no new use from here on; wait for those under way

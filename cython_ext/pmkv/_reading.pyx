@@ -425,8 +425,8 @@ cdef class Reader:
 
     @final
     cdef int need_clean(self) except -1:
-        """Nothing is dirty, for who looks at more than one key."""
-        while self.e.buffer.count and self.plain:
+        """What was dirty is in the pool, for who looks at more than one key."""
+        if self.e.buffer.count and self.plain:
             self.e.flush()
         return 0
 

@@ -13,6 +13,8 @@ cdef class Writer(Reader):
     @final
     cdef int take_turn(self, bint quick) except -1
     @final
+    cdef int wait_until_clean(self, bint quick) except -1
+    @final
     cdef void start(self) noexcept
     @final
     cdef int end(self, int status) except -1
@@ -30,6 +32,10 @@ cdef class Writer(Reader):
     cdef int delete_one(self, const Bytes* k) noexcept
     @final
     cdef int erase(self, object key) except -100
+    @final
+    cdef int erase_now(self, object key) except -100
+    @final
+    cdef int erase_for_room(self, object key) except -100
     @final
     cdef int put_batch(self, Batch batch) noexcept
     @final
@@ -50,7 +56,15 @@ cdef class Writer(Reader):
     @final
     cdef bint put_all_lazily(self, list keys, list values, object encoder) except -1
     @final
-    cdef int make_ready(self, u64 size) except -1
+    cdef int make_ready(self, u64 size, bint deletes) except -1
+    @final
+    cdef bint has_room(self, u64 size, bint deletes) noexcept
+    @final
+    cdef int make_room(self, u64 size, bint deletes) except -1
+    @final
+    cdef bint has_place(self) except -1
+    @final
+    cdef int make_place(self) except -1
     @final
     cdef bint has(self, bytes key) except -1
     @final

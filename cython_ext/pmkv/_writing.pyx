@@ -7,7 +7,7 @@ Threads: see _engine.pyx.
 """
 from cython cimport final, no_gc_clear
 from pmkv._arguments cimport Batch, Bytes, as_bytes, need_text, read_bytes, release
-from pmkv._buffer cimport Dirty, Generation, new_dirty
+from pmkv._buffer cimport Buffer, Dirty, Generation, new_dirty
 from pmkv._core cimport *
 from pmkv._expiry cimport anything_expires, clock_now
 from pmkv._reading cimport Reader
@@ -19,7 +19,7 @@ from pmkv._transaction cimport (
 )
 from pmkv._writeset cimport txn_abort, txn_begin
 
-from pmkv._errors import ReadonlyError
+from pmkv._errors import Error, PoolFullError, ReadonlyError
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
@@ -50,10 +50,8 @@ cdef class Writer(Reader):
                 self.e.start_running()
             return 0
         self.take_turn(quick)
-        while self.e.buffer.count:    # what is durable is a prefix of what was written
-            self.end(PMKV_OK)
-            self.e.flush()
-            self.take_turn(quick)
+        if self.e.buffer.count:       # what is durable is a prefix of what was written
+            self.wait_until_clean(quick)
         if self.gone:
             self.end(PMKV_OK)
             self.need_table()
@@ -67,6 +65,19 @@ cdef class Writer(Reader):
         if not quick or self.e.locked:
             self.e.take_lock()
             self.e.start_running()
+        return 0
+
+    @final
+    cdef int wait_until_clean(self, bint quick) except -1:
+        """Gives the turn up, has the buffer written back, and takes it again, until nothing is dirty."""
+        self.e.begin_waiting()
+        try:
+            while self.e.buffer.count:
+                self.end(PMKV_OK)
+                self.e.flush()
+                self.take_turn(quick)
+        finally:
+            self.e.waiting -= 1
         return 0
 
     @final
@@ -171,10 +182,33 @@ cdef class Writer(Reader):
     @final
     cdef int erase(self, object key) except -100:
         """OK or NOT_FOUND."""
-        cdef Bytes k
-        cdef int status
         if self.lazy and self.plain:
             return self.erase_lazily(key)
+        if not self.plain or self.e.buffer.count == 0:
+            return self.erase_now(key)
+        try:
+            return self.erase_now(key)
+        except PoolFullError:
+            return self.erase_for_room(key)
+
+    @final
+    cdef int erase_for_room(self, object key) except -100:
+        """erase() where what is dirty does not fit into the pool: a writeback that fails commits its deletes."""
+        cdef int status = self.erase_lazily(key)
+        cdef Dirty dirty
+        try:
+            self.e.flush()
+        except PoolFullError:
+            dirty = self.e.buffer.find(self.id, as_bytes(key, True))
+            if dirty is not None and dirty.value is None:
+                raise
+        return status
+
+    @final
+    cdef int erase_now(self, object key) except -100:
+        """erase() that is durable when it returns."""
+        cdef Bytes k
+        cdef int status
         read_bytes(key, &k, True)
         try:
             self.begin(not self.may_wait(0))
@@ -247,8 +281,9 @@ cdef class Writer(Reader):
             need_text(key)
         if not self.e.buffer.may_hold(dirty.size):
             return self.put_value(key, data, mode, expiry, encoder, False)
-        self.make_ready(dirty.size)
+        self.make_ready(dirty.size, False)
         if mode == PUT_NEW and self.has(raw):
+            self.e.buffer.forget_places()
             return PMKV_EXISTS
         self.e.buffer.keep(self.id, raw, dirty)
         self.note_dirty()
@@ -259,8 +294,11 @@ cdef class Writer(Reader):
         """erase() that is not durable yet."""
         cdef bytes raw = as_bytes(key, True)
         cdef Dirty dirty = new_dirty(raw, None, None, 0)
-        self.make_ready(dirty.size)
+        if not self.e.buffer.may_hold(dirty.size):
+            return self.erase_now(key)
+        self.make_ready(dirty.size, True)
         if not self.has(raw):
+            self.e.buffer.forget_places()
             return PMKV_NOT_FOUND
         self.e.buffer.keep(self.id, raw, dirty)
         self.note_dirty()
@@ -278,25 +316,57 @@ cdef class Writer(Reader):
             size += dirty.size
         if not self.e.buffer.may_hold(size):
             return False
-        self.make_ready(size)
+        self.make_ready(size, False)
         self.e.buffer.keep_all(self.id, news)
         self.note_dirty()
         return True
 
     @final
-    cdef int make_ready(self, u64 size) except -1:
+    cdef int make_ready(self, u64 size, bint deletes) except -1:
         """The buffer has room for so much, and nobody writes but a writeback: until the GIL is given back."""
         while True:
             self.e.need_writable()
             self.need_table()
             self.e.buffer.raise_error()
-            if not self.e.buffer.is_ready(self.id):
-                self.e.buffer.prepare(self.id, self)
+            if not self.has_place():
+                self.make_place()
             self.e.wait_for_turn()
-            if not self.e.buffer.has_room(size):
-                self.e.flush()
-            elif self.e.buffer.is_ready(self.id):
+            if not self.has_room(size, deletes):
+                self.make_room(size, deletes)
+            elif self.has_place():
                 return 0
+
+    @final
+    cdef bint has_room(self, u64 size, bint deletes) noexcept:
+        return self.e.buffer.has_reserve(size) if deletes else self.e.buffer.has_room(size)
+
+    @final
+    cdef int make_room(self, u64 size, bint deletes) except -1:
+        """Has the buffer written back; also what fails may have made room for a delete."""
+        try:
+            self.e.flush()
+        except PoolFullError:
+            if not deletes or not self.has_room(size, True):
+                raise
+        return 0
+
+    @final
+    cdef bint has_place(self) except -1:
+        """Whether the buffer takes keys of this namespace, and not of one that had its id."""
+        cdef Writer twin = self.e.buffer.table_of(self.id)
+        return twin is not None and not twin.gone
+
+    @final
+    cdef int make_place(self) except -1:
+        """A table of the buffer's own: one of the program's would be kept open by what is dirty."""
+        cdef Writer twin = Writer.__new__(Writer)
+        cdef dict values = {}
+        self.need_table()             # the collector may have run anything
+        if not self.has_place():
+            twin.attach(self.e, self.namespace, self.verify, NULL, None)
+            twin.join_named()
+            self.e.buffer.prepare(self.id, twin, values)
+        return 0
 
     @final
     cdef bint has(self, bytes key) except -1:
@@ -311,7 +381,11 @@ cdef class Writer(Reader):
     cdef int note_dirty(self) except -1:
         """Has the buffer written back in time."""
         if self.e.buffer.wants_writeback():
-            self.e.writeback.wake()
+            try:
+                self.e.writeback.wake()
+            except BaseException:     # Ctrl-C: the next write tells it
+                self.e.buffer.told = False
+                raise
         return 0
 
 
@@ -372,7 +446,7 @@ cdef int step(Writer first, list parts, bint puts, bint deletes) except -100:
     return first.settle(status)
 
 
-cdef int steps(Writer first, list parts) except -100:
+cdef int steps(Writer first, list parts, Generation generation) except -100:
     """The same; in a pool that is full, once more when it was drained, and then the deletes before the puts."""
     cdef int status = step(first, parts, True, True)
     if status == PMKV_FULL and first.drain_for_room():
@@ -381,12 +455,35 @@ cdef int steps(Writer first, list parts) except -100:
         first.start()
         status = step(first, parts, False, True)
         if status == PMKV_OK:
+            first.e.buffer.forget_deletes(generation)
             first.start()
             status = step(first, parts, True, False)
     return status
 
 
-def write_back(Generation generation not None):
+def flush(Buffer buffer not None, str path):
+    """What was dirty when it began is durable when it returns, or it raises why not.
+
+    All in one call, so that no signal's handler comes between two of its steps.
+    """
+    cdef Generation generation
+    if not buffer.take_turn():
+        raise Error(f"{path}: this thread is in the middle of a writeback")
+    try:
+        generation = buffer.freeze()
+        if generation is not None:
+            try:
+                write_back(generation)
+            except BaseException:
+                buffer.thaw()
+                buffer.error = None   # who asked for it hears of it
+                raise
+            buffer.done()
+    finally:
+        buffer.give_turn()
+
+
+cdef int write_back(Generation generation) except -1:
     """Encodes what is dirty, and commits it: all of it, or, on any error, nothing."""
     cdef list parts = parts_of(generation)
     cdef Writer first
@@ -394,7 +491,7 @@ def write_back(Generation generation not None):
     cdef u64 i
     cdef int status
     if not parts:
-        return
+        return 0
     first = (<Part>parts[0]).table
     first.e.need_writable()
     first.e.take_lock()
@@ -404,7 +501,7 @@ def write_back(Generation generation not None):
         parts = [part for part in parts if not (<Part>part).table.gone]
         first.e.sweep(SWEEP)
         first.start()
-        status = steps(first, parts)
+        status = steps(first, parts, generation)
         for part in parts:
             for i in range(part.puts.count):
                 first.e.expires(part.puts.items[i].expiry)
@@ -414,3 +511,4 @@ def write_back(Generation generation not None):
         first.e.give_lock()
     if status < 0:
         first.e.fail(status)
+    return 0
