@@ -117,9 +117,9 @@ cdef class Simulator(Crashes):
         """Many steps, one commit: (key, value) to put, (key, None) to delete, (name, key, value) in a namespace.
 
         A namespace that is not there is made; without order if its name begins with "u".  The steps of a
-        list are undone again at its end.  (value, expiry) as a value is put with that time, (value, expiry, coding) under
-        codecs; a number as a value is the time to which an expiry is changed, in place if it is odd.  A number as a step sweeps
-        at most so many keys.
+        list are undone again at its end.  (value, expiry) as a value is put with that time, and with a coding if
+        there is a third; a number as a value is the time to which an expiry is changed, in place if it is
+        odd.  A number as a step sweeps at most so many keys.
         """
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
