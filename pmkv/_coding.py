@@ -32,6 +32,7 @@ from pmkv._types import PathStat
 _STAGES_SHIFT: Final = 8
 _DICTIONARY_SHIFT: Final = 40
 _STAGES_MASK: Final = 0xFFFFFFFF << _STAGES_SHIFT
+_DICTIONARY_MASK: Final = 0xFF << _DICTIONARY_SHIFT
 _MOST_DICTIONARIES: Final = 255
 _SAMPLES: Final = 100  # bytes of values that a dictionary is trained on, for each byte of it
 _LARGEST_SAMPLE: Final = 64 << 10
@@ -131,20 +132,20 @@ def _note_key(source: Table, context: Context, stages: bytes) -> None:
 
 
 def use_codec(source: Table, table: Face, context: Context, name: str, codec: str | None) -> None:
-    """Has the table encode new values as the pool says; as `codec` from now on, if it is given."""
-    options = table._options()
+    """Has the table encode new values as the pool says; as `codec` from now on, if it is given.
+
+    Tables that there are already, also of the same namespace, go on as before.
+    """
     if codec is not None and table._is_writable():
-        wanted = options & ~_STAGES_MASK | options_of(codec)
-        stages = parse(codec)
         need(codec, context)
-        context.note(source, Coder(context, name, stages))
-        if wanted != options:
-            table._set_options(wanted)
-            options = wanted
-    coder = Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT)
-    with contextlib.suppress(CodecError):  # without a key there is none to note
+        context.note(source, Coder(context, name, parse(codec)))
+        if options_of(codec) != table._options() & _STAGES_MASK:
+            table._set_options(options_of(codec), _STAGES_MASK)
+    options = table._options()
+    coder = Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT & 0xFF)
+    with contextlib.suppress(Error):  # without a key there is none to note, nor in a full pool
         context.note(source, coder)
-    table._code(coder, stages_in(options) != b"")
+    table._code(coder, coder.stages != b"")
 
 
 def codec_name(options: int) -> str | None:
@@ -181,7 +182,9 @@ def _samples(source: Table, table: Face, size: int, secret: bool) -> list[bytes]
     samples: list[bytes] = []
     room = _SAMPLES * size
     with Past(source) as moment:
-        space = moment if table is source else _Seen(moment, table.name)
+        space: Face | Past = moment
+        if isinstance(table, Named):
+            space = _Seen(moment, table.name)
         space._code(table._coder(), False)
         for key in table._some_keys(max(1000, room // 64)):
             coding = space._coding_of(key)
@@ -233,7 +236,6 @@ def train_dictionary(source: Table, table: Face, size: int) -> int:
     behind = _behind(stages)
     dictionary = train(_samples(source, table, size, behind != b""), size)
     number = _keep_dictionary(source, context, dictionary, behind)
-    options = table._options() & (1 << _DICTIONARY_SHIFT) - 1 | number << _DICTIONARY_SHIFT
-    table._set_options(options)
-    table._code(Coder(context, coder.name.decode(), stages_in(options), number), True)
+    table._set_options(number << _DICTIONARY_SHIFT, _DICTIONARY_MASK)
+    table._code(Coder(context, coder.name.decode(), stages, number), True)
     return len(dictionary)

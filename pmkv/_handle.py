@@ -49,7 +49,8 @@ class _WithNamespaces(Face):
 
         Options are kept in the pool and need not be repeated, but for values="pickle" and a
         serializer of one's own; a contradiction is an Error. `codec`, such as "lz4" or "plain", may
-        change: values that are there keep theirs. That of a transaction belongs to it.
+        change: values that are there keep theirs, and so do handles that were made before. That of
+        a transaction belongs to it.
         """
         option = 0 if values is None else _objects.serializer(values).option
         option |= _coding.options_of(codec)
@@ -239,9 +240,11 @@ class Store(_store.Core, _WithNamespaces):
     def train_dictionary(self, size: int = 16 << 10) -> int:
         """Trains a dictionary of at most `size` bytes on values of the default namespace; its size.
 
-        From then on new values are compressed with it (codec "lz4" or "zstd"), which helps small
-        ones that are like each other. It is kept in the pool. Raises CodecError where there is
-        too little to learn from, or `zstandard` is not installed.
+        From then on this handle, and those that are made later, compress new values with it (codec
+        "lz4" or "zstd"), which helps small ones that are like each other. The pool keeps it for
+        ever, at most 255 of them. It has pieces of values: it is encrypted if the codec encrypts,
+        and else made of none that are. Raises CodecError where there is too little to learn from,
+        or `zstandard` is not installed.
         """
         return _coding.train_dictionary(self, self, size)
 

@@ -1,5 +1,5 @@
 """Codecs in the store under attack: functions that misbehave, bytes that were changed, keys that do
-not fit, dictionaries in the wrong moment."""
+not fit, kills."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_coded_values import WORDS, as_stored, assert_counts, document, swapped, text
+from test_coded_values import as_stored, assert_counts, document, swapped, text
 
 import pmkv
-from pmkv import _codec, _copy
+from pmkv import _codec
 
 KEY, OTHER = bytes(range(32)), b"another key of 32 bytes, wrong.."
 DAMAGED = (pmkv.CorruptedError, pmkv.CodecError)
@@ -496,132 +496,31 @@ def test_more_sequences_of_codecs_than_the_pool_counts_are_refused(pool_path: Pa
         assert db.check() == []
 
 
-# ---- dictionaries -------------------------------------------------------------------------------
+def test_a_transaction_sees_the_codec_that_it_has_changed(pool_path: Path) -> None:
+    with pmkv.open(pool_path, key=KEY) as db:
+        db.namespace("n", codec="lz4")
+        with db.begin(write=True) as txn:
+            txn.namespace("n", codec="zstd+aes")
+            assert txn.namespace("n")._coder().stages == b"\2\x10"
+            with txn.savepoint() as savepoint:
+                txn.namespace("n", codec="plain")[b"a"] = text(100)
+                txn.namespace("n")[b"b"] = text(100)
+                savepoint.rollback()
+            assert txn.namespace("n")._coder().stages == b"\2\x10"
+            assert db.namespace("n")._coder().stages == b"\1"
+            txn.namespace("n")[b"c"] = text(100)
+        assert db.namespace("n")._coder().stages == b"\2\x10"
+        assert set(db.stat()["codecs"]) == {"zstd+aes"}
 
 
-def fill(space: Any, secret: bytes = b"", codec: Any = ...) -> None:
-    for number in range(1500):
-        space.put(b"%d" % number, document(number) + secret, codec=codec)
-
-
-def test_a_dictionary_of_secrets_is_a_secret(pool_path: Path) -> None:
-    """The file has no word of them, whatever hides them; values that are hidden teach no other."""
-    register(swapped, swapped)
-    with pmkv.open(pool_path, key=KEY, codec="lz4") as db:
-        for name, codec in (("a", "lz4+aes"), ("b", "zstd+chacha20"), ("c", "lz4+own")):
-            space = db.namespace(name, codec=codec)
-            fill(space, b"<secret>")
-            assert space.train_dictionary(4096) > 0
-            fill(space, b"<secret>")
-        for codec in ("aes", "lz4+own"):
-            db.clear()
-            fill(db, b"<secret>", codec=codec)
-            with pytest.raises(pmkv.CodecError, match="more of them"):
-                db.train_dictionary(4096)
-        db.sync()
-        data = pool_path.read_bytes()
-        assert b"secret" not in data and b"active" not in data and WORDS[1] not in data
-        fill(db)
-        db.train_dictionary(4096)
-    with pmkv.open(pool_path) as db:
-        assert db[b"5"] == document(5)
-        with pytest.raises(pmkv.CodecError, match=r"b'5'.*needs the key"):
-            db.namespace("a")[b"5"]
-
-
-def test_two_who_train_at_once_have_a_dictionary_each(
-    pool_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What one has encoded with its dictionary needs that one for ever."""
-    meet, made = threading.Barrier(4, timeout=20), _codec.train
-
-    def train(samples: list[bytes], size: int) -> bytes:
-        dictionary = made(samples, size)
-        meet.wait()
-        return dictionary
-
-    monkeypatch.setattr("pmkv._coding.train", train)
-    with pmkv.open(pool_path) as db:
-        spaces = [db.namespace(f"s{i}", codec="zstd" if i % 2 else "lz4") for i in range(4)]
-        for i, space in enumerate(spaces):
-            fill(space, b"of %d" % i)
-        threads = [threading.Thread(target=s.train_dictionary, args=(4096,)) for s in spaces]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for i, space in enumerate(spaces):
-            fill(space, b"of %d" % i)
-        assert len({s._options() >> 40 & 0xFF for s in spaces}) == 4
-    with pmkv.open(pool_path, "r") as db:
-        for i in range(4):
-            space = db.namespace(f"s{i}")
-            assert dict(space) == {b"%d" % n: document(n) + b"of %d" % i for n in range(1500)}
-
-
-def test_a_dictionary_is_trained_where_it_can_be_kept(pool_path: Path) -> None:
-    with pmkv.open(pool_path) as db:
-        plain, space = db.namespace("plain"), db.namespace("s", codec="lz4")
-        fill(plain)
-        with pytest.raises(pmkv.Error, match="codec='lz4'"):
-            plain.train_dictionary()
-        with pytest.raises(pmkv.CodecError, match="more of them"):
-            space.train_dictionary()
-        fill(space)
-        for size in (-1, 0, 255, 1 << 40):
-            with pytest.raises(ValueError, match="256 bytes to 1 MiB"):
-                space.train_dictionary(size)
-        with db.begin(write=True) as txn, pytest.raises(pmkv.Error, match="outside"):
-            txn.namespace("s").train_dictionary(4096)
-        with db.snapshot() as then, pytest.raises(pmkv.ReadonlyError):
-            then.namespace("s").train_dictionary(4096)
-        assert space._options() >> 40 == 0
-        assert space.train_dictionary(4096) > 0
-    with pmkv.open(pool_path, "r") as db, pytest.raises(pmkv.ReadonlyError):
-        db.namespace("s").train_dictionary(4096)
-
-
-def test_a_pool_has_room_for_255_dictionaries(
-    pool_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    turn = iter(range(1000))
-    monkeypatch.setattr(
-        "pmkv._coding.train", lambda samples, size: b"dictionary %d;" % next(turn) * 20
-    )
-    with pmkv.open(pool_path, codec="lz4") as db:
-        for number in range(255):
-            db.train_dictionary(256)
-            db[b"%d" % number] = b"dictionary %d;" % number * 10
-        with pytest.raises(pmkv.Error, match="255 dictionaries"):
-            db.train_dictionary(256)
-        db[b"last"] = b"dictionary 254;" * 10
-    with pmkv.open(pool_path) as db:
-        assert db.pop(b"last") == b"dictionary 254;" * 10
-        assert dict(db) == {b"%d" % n: b"dictionary %d;" % n * 10 for n in range(255)}
-        assert db.check() == []
-
-
-def test_a_copy_has_the_dictionaries_that_its_options_name(
-    pool_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One is trained while the copy is made, behind its moment."""
-    path, copy_pairs = pool_path.with_suffix(".copy"), _copy._copy_pairs
-    with pmkv.open(pool_path) as db:
-        space = db.namespace("s", codec="lz4")
-        fill(space)
-
-        def train_first(source: Any, target: Any) -> None:
-            monkeypatch.setattr(_copy, "_copy_pairs", copy_pairs)
-            space.train_dictionary(4096)
-            copy_pairs(source, target)
-
-        monkeypatch.setattr(_copy, "_copy_pairs", train_first)
-        db.copy(path)
-    with pmkv.open(path) as db:
-        space = db.namespace("s")
-        space[b"new"] = document(7)
-        assert space.pop(b"new") == document(7) and len(space) == 1500
-        assert db.check() == []
+def test_a_full_pool_opens_with_its_key(pool_path: Path) -> None:
+    with pmkv.open(pool_path, max_size="1 MiB") as db:
+        db._set_options(db._options() | _codec.parse("aes")[0] << 8)
+        with pytest.raises(pmkv.PoolFullError):
+            for i in range(100_000):
+                db.put(b"%d" % i, b"x" * 4000 if i < 500 else b"x", codec=None)
+    with pmkv.open(pool_path, key=KEY) as db:
+        assert db.delete(b"5") and db.get(b"6") == b"x" * 4000
 
 
 # ---- counts -------------------------------------------------------------------------------------

@@ -87,6 +87,8 @@ cdef class Reader:
     @final
     cdef void leave_named(self) noexcept
     @final
+    cdef bint trusts(self, const Record* r) noexcept
+    @final
     cdef int need_whole_body(self, const Record* r) except -1
     @final
     cdef object key_of(self, const Record* r)

@@ -187,8 +187,13 @@ cdef class Reader:
         return self.need_reader()
 
     @final
+    cdef inline bint trusts(self, const Record* r) noexcept:
+        """Whether its checksum is left alone: not where a damaged head may call a coded value plain."""
+        return not (self.verify or r.flags >= RECORD_CODED or self.encoder is not None)
+
+    @final
     cdef int need_whole_body(self, const Record* r) except -1:
-        if (self.verify or self.encoder is not None) and not record_body_is_whole(self.pool, r):
+        if not self.trusts(r) and not record_body_is_whole(self.pool, r):
             self.e.damaged(PMKV_CHECK_RECORD, r.place)
         return 0
 
@@ -269,7 +274,7 @@ cdef class Reader:
     @final
     cdef inline object stored_of(self, const Record* r):
         """The value as bytes, as it is stored: one copy.  What may go to a codec is tested always."""
-        if (self.verify or r.flags >= RECORD_CODED or self.encoder is not None) and not record_body_is_whole(self.pool, r):
+        if not self.trusts(r) and not record_body_is_whole(self.pool, r):
             self.damaged_value(PMKV_CHECK_RECORD, r.place, r)
         if r.extent_place == 0:
             return pmkv_bytes(&self.value_spares, r.value, r.value_size)
@@ -279,7 +284,7 @@ cdef class Reader:
     cdef object large_value_of(self, const Record* r):
         cdef bytes value = PyBytes_FromStringAndSize(NULL, r.value_size)
         cdef char* out = PyBytes_AS_STRING(value)
-        cdef bint whole = True, verify = self.verify or r.flags >= RECORD_CODED or self.encoder is not None
+        cdef bint whole = True, verify = not self.trusts(r)
         if r.value_size >= LARGE and not self.e.running:
             if pins_add(&self.e.pins, r.place) != PMKV_OK:
                 raise MemoryError
@@ -520,7 +525,10 @@ cdef class Reader:
         return self.entries()
 
     def _options(self):
-        return self.options()
+        """As the open transaction sees them, if the table is one of it."""
+        if self.t != NULL:
+            self.need_reader()
+        return tree_word(self.pool, self.t, self.namespace + NAMESPACE_OPTIONS) & SEAL_MASK
 
     def _is_writable(self):
         return bool(self.pool.writable and self.as_of == 0)

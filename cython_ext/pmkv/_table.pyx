@@ -16,7 +16,7 @@ from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
     PUT_ALWAYS, PUT_NEW, Item, transaction_clear, transaction_delete, transaction_find, transaction_touch,
 )
-from pmkv._writeset cimport txn_log_sealed
+from pmkv._writeset cimport txn_log_sealed, txn_read
 from pmkv._writing cimport Writer
 
 from operator import index
@@ -99,10 +99,13 @@ cdef class Table(Writer):
             self.e.expires(batch.items[i].expiry)
         self.end(status)
 
-    def _set_options(self, u64 options):
-        """Changes what the namespace is to do with new values: the bits beyond those that are for ever."""
+    def _set_options(self, u64 options, u64 mask=SEAL_MASK):
+        """Changes what the namespace is to do with new values, of those bits: others may change the rest meanwhile."""
+        cdef u64 place, before
         self.begin(False)
-        self.end(self.settle(txn_log_sealed(&self.e.txn, self.namespace + NAMESPACE_OPTIONS, options)))
+        place = self.namespace + NAMESPACE_OPTIONS
+        before = txn_read(&self.e.txn, place) & SEAL_MASK
+        self.end(self.settle(txn_log_sealed(&self.e.txn, place, before & ~mask | options & mask)))
 
     def add(self, key, value):
         """Stores the pair if the key is missing; whether it did."""
