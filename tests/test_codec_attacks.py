@@ -310,8 +310,6 @@ CRAFTED = {
     "own of nobody": (64 << 32 | 100, b"x" * 100),
     "no dictionary": (3 << 32 | 100, struct.pack("<HI", 9, 100) + b"x" * 50),
     "dictionary 0": (4 << 32 | 100, struct.pack("<HI", 0, 100) + b"x" * 50),
-    "hole in the stages": (1 << 48 | 1 << 32 | 100, b"x" * 50),
-    "first stage 0": (1 << 40 | 100, b"x" * 50),
     "nothing": (1 << 32 | 100, b""),
     "LZ4, offset 0": (1 << 32 | 100, struct.pack("<I", 100) + b"\x1fA\0\0\x50" + b"\x50BBBBB"),
     "LZ4, offset too far": (1 << 32 | 100, struct.pack("<I", 100) + b"\x1fA\xff\xff\x50\x50BBBBB"),
@@ -340,6 +338,20 @@ def test_a_crafted_coding_is_an_error_of_that_key(what: str, verify: bool, pool_
         assert db[b"good"] == text(100)
         assert db.stat()["paths"]["buffered"]["entries"] == 2
         assert db.delete(b"bad") and db.check() == []
+
+
+@pytest.mark.parametrize("stages", [b"\1\0\1", b"\0\1"])
+def test_stages_with_a_gap_are_damage_on_the_way_to_that_key(
+    stages: bytes, pool_path: Path
+) -> None:
+    with pmkv.open(pool_path) as db:
+        db.put(b"good", text(100), codec="lz4")
+        coding = int.from_bytes(stages, "little") << 32 | 100
+        db._put_stored([(b"bad", (coding, b"x" * 50, 0))])
+        for how in (db.get, db.view, lambda key: db.get_many([key]), lambda _: list(db.items())):
+            with pytest.raises(pmkv.CorruptedError, match="b'bad'"):
+                how(b"bad")
+        assert db[b"good"] == text(100) and db.check() != []
 
 
 def test_crafted_options_are_errors_of_writing_only(pool_path: Path) -> None:
