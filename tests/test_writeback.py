@@ -20,6 +20,7 @@ import pytest
 from conftest import Place
 
 import pmkv
+from pmkv import _codec
 
 NEVER = 1000.0  # seconds: no timer
 
@@ -30,6 +31,19 @@ def lazy(pool_path: Path) -> Iterator[pmkv.Store]:
     with pmkv.open(pool_path, durability="lazy", writeback_interval=NEVER) as store:
         yield store
         assert store.closed or store.check() == []
+
+
+def refuse_bad(value: bytes) -> bytes:
+    if value == b"bad":
+        raise ValueError("it is bad")
+    return value[::-1]
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codecs that a test registers are there for that test alone."""
+    monkeypatch.setattr(_codec, "_stages", dict(_codec._stages))
+    pmkv.register_codec("refuses-bad", 177, refuse_bad, lambda value: bytes(value)[::-1])
 
 
 def dirty(db: pmkv.Store) -> int:
@@ -255,15 +269,6 @@ def test_upkeep_with_dirty_values(lazy: pmkv.Store, tmp_path: Path) -> None:
 
 
 # ---- errors --------------------------------------------------------------------------------------
-
-
-def refuse_bad(value: bytes) -> bytes:
-    if value == b"bad":
-        raise ValueError("it is bad")
-    return value[::-1]
-
-
-pmkv.register_codec("refuses-bad", 177, refuse_bad, lambda value: bytes(value)[::-1])
 
 
 @pytest.mark.parametrize("heal", ["overwrite", "delete"])
