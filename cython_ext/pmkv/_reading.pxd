@@ -121,6 +121,8 @@ cdef class Reader:
     @final
     cdef object large_value_of(self, const Record* r)
     @final
+    cdef int fail_at(self, object key, int status) except -1
+    @final
     cdef int look_up(self, object key, Record* r) except -100
     @final
     cdef int look_inside(self, const Bytes* k, Record* r) except -100

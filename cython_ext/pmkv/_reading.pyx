@@ -302,6 +302,13 @@ cdef class Reader:
         return value
 
     @final
+    cdef int fail_at(self, object key, int status) except -1:
+        """Raises what a look-up ended with; of damage it says on the way to which key that was met."""
+        if status == PMKV_CORRUPTED:
+            raise CorruptedError(f"key {key!r:.60} is not found for damage: {self.e.damage_text()}")
+        return self.e.fail(status)
+
+    @final
     cdef inline int look_up(self, object key, Record* r) except -100:
         """OK or NOT_FOUND."""
         cdef Bytes k
@@ -316,10 +323,8 @@ cdef class Reader:
         else:
             status = self.look_inside(&k, r)
         release(&k)
-        if status == PMKV_CORRUPTED:
-            raise CorruptedError(f"key {key!r:.60} is not found for damage: {self.e.damage_text()}")
         if status < 0:
-            self.e.fail(status)
+            self.fail_at(key, status)
         if status == PMKV_OK and r.flags & PMKV_RECORD_EXPIRY and self.has_expired(r, self.now()):
             return PMKV_NOT_FOUND
         return status
@@ -608,7 +613,7 @@ cdef class Reader:
             return memoryview(self.bytes_of(&r))
         if self.verify and (r.extent_place == 0 or self.verify == VERIFY_VIEWS):
             if record_verify(self.pool, &r) != PMKV_OK:
-                self.e.fail(PMKV_CORRUPTED)
+                self.damaged_value(self.pool.fault.site, self.pool.fault.place, &r)
         else:
             self.need_whole_body(&r)
         if self.t != NULL and record_commit(&r) == self.t.commit:
@@ -684,7 +689,7 @@ cdef class Reader:
                             if r.flags >= RECORD_CODED:   # to decode lets others run
                                 self.need_table()
                     elif status < 0:
-                        self.e.fail(status)
+                        self.fail_at(wanted[done], status)
                     release(&keys[at])
                     done += 1
         finally:

@@ -352,7 +352,7 @@ cdef class Scan:
         if status == PMKV_NOT_FOUND:
             table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
         if status != PMKV_OK:
-            table.e.fail(status)
+            table.fail_at(a.key[:a.size], status)
         if self.past and record_commit(r) >= self.moment.at:
             return False
         return not (r.flags & PMKV_RECORD_EXPIRY and table.has_expired(r, self.now))
