@@ -260,11 +260,6 @@ class Store(_store.Core, _WithNamespaces):
             if self.closed:
                 self._close_file()
 
-    def _write_back(self) -> None:
-        """At the interpreter's end: what is dirty, for who did not close the store."""
-        if self._writeback is not None:
-            self._writeback.flush()
-
     def _close_file(self) -> None:
         if self._writeback is not None:
             self._writeback.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import copyreg
 import ctypes
@@ -278,14 +277,6 @@ def _forget_in_child() -> None:
         store._forget_after_fork()
 
 
-def _write_back_at_exit() -> None:
-    """What is dirty in stores that nobody has closed."""
-    for store in list(_open_stores.values()):
-        if not store.closed:
-            store._write_back()
-
-
-atexit.register(_write_back_at_exit)
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
