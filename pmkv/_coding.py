@@ -145,7 +145,15 @@ def use_codec(source: Table, table: Face, context: Context, name: str, codec: st
     coder = Coder(context, name, stages_in(options), options >> _DICTIONARY_SHIFT & 0xFF)
     with contextlib.suppress(Error):  # without a key there is none to note, nor in a full pool
         context.note(source, coder)
+    if coder.stages and coder.dictionary and table._is_writable():
+        with contextlib.suppress(Error):  # values say for themselves that it is missing
+            _fetch(context, coder.dictionary)
     table._code(coder, coder.stages != b"")
+
+
+def _fetch(context: Context, number: int) -> None:
+    """Before it is needed: a store that the collector takes cannot be asked for it any more."""
+    context.dictionary(number)
 
 
 def codec_name(options: int) -> str | None:
@@ -236,6 +244,7 @@ def train_dictionary(source: Table, table: Face, size: int) -> int:
     behind = _behind(stages)
     dictionary = train(_samples(source, table, size, behind != b""), size)
     number = _keep_dictionary(source, context, dictionary, behind)
+    _fetch(context, number)
     table._set_options(number << _DICTIONARY_SHIFT, _DICTIONARY_MASK)
     table._code(Coder(context, coder.name.decode(), stages, number), True)
     return len(dictionary)

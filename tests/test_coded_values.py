@@ -199,6 +199,15 @@ def test_numbers_count(coded: pmkv.Store) -> None:
         assert txn.incr(b"n") == 10**300 + 1
 
 
+def test_a_coded_number_counts_where_no_default_is_given(pool_path: Path) -> None:
+    """Also in a store that codes no others."""
+    with pmkv.open(pool_path) as db:
+        db.put(b"n", b"1" * 300, codec="lz4")
+        assert db.incr(b"n", default=None) == int(b"1" * 300) + 1
+        with pytest.raises(pmkv.NotFoundError):
+            db.incr(b"missing", default=None)
+
+
 def test_a_touch_keeps_value_and_codec(coded: pmkv.Store) -> None:
     """Also in a transaction, which copies it. When its time has come, it is not counted."""
     for index, value in enumerate(values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,25 @@ def test_two_who_change_options_at_once_change_each_its_own(
         assert again._coder().stages == b"\1\x10" and again._coder().dictionary == 1
         again[b"new"] = document(1)
         assert again[b"new"] == document(1)
+
+
+@pytest.mark.parametrize("trained_now", [False, True])
+def test_a_store_in_a_cycle_writes_back_with_its_dictionary(
+    pool_path: Path, trained_now: bool
+) -> None:
+    """The collector clears what refers to the store before it closes it."""
+    with pmkv.open(pool_path, codec="lz4") as db:
+        fill(db)
+        if not trained_now:
+            db.train_dictionary(4096)
+    db = pmkv.open(pool_path, durability="lazy", writeback_interval=1000)
+    if trained_now:
+        db.train_dictionary(4096)
+    db[b"lazy"] = document(7)
+    cycle: list[Any] = [db]
+    cycle.append(cycle)
+    del db, cycle
+    gc.collect()
+    with pmkv.open(pool_path) as db:
+        assert db[b"lazy"] == document(7)
+        assert "lz4-dict" in db.stat()["codecs"]

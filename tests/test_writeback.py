@@ -194,6 +194,15 @@ def test_the_timer_writes_back(pool_path: Path, interval: float) -> None:
             assert durable(pool_path) == {b"k": b"%d" % i}
 
 
+def test_the_timer_comes_also_after_a_write_of_nothing(pool_path: Path) -> None:
+    with pmkv.open(pool_path, durability="lazy", writeback_interval=0.02) as db:
+        assert db.put_many([]) == 0
+        time.sleep(0.1)
+        db[b"k"] = b"v"
+        wait_until_clean(db)
+        assert durable(pool_path) == {b"k": b"v"}
+
+
 def test_an_endless_interval_is_one(pool_path: Path) -> None:
     with pmkv.open(
         pool_path, durability="lazy", writeback_interval=float("inf"), buffer_size="64 KiB"

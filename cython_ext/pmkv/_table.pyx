@@ -311,7 +311,7 @@ cdef class Table(Writer):
             try:
                 if status == PMKV_OK and fits and not coded:
                     number = int(r.value[:r.value_size])
-                if fits and not missing and status >= 0:
+                if fits and not missing and not coded and status >= 0:
                     number = number + delta
                     fits = number.bit_length() < BITS
                 text = str(number).encode() if fits else b""

@@ -317,6 +317,9 @@ cdef class Writer(Reader):
         if not self.e.buffer.may_hold(size):
             return False
         self.make_ready(size, False)
+        if not news:              # nobody is to be told of nothing: he would be told once
+            self.e.buffer.forget_places()
+            return True
         self.e.buffer.keep_all(self.id, news)
         self.note_dirty()
         return True
@@ -352,9 +355,9 @@ cdef class Writer(Reader):
 
     @final
     cdef bint has_place(self) except -1:
-        """Whether the buffer takes keys of this namespace, and not of one that had its id."""
+        """Whether the buffer takes keys of this namespace: not of one that had its id, nor of one that has it now."""
         cdef Writer twin = self.e.buffer.table_of(self.id)
-        return twin is not None and not twin.gone
+        return twin is not None and not twin.gone and not self.gone
 
     @final
     cdef int make_place(self) except -1:
