@@ -232,9 +232,7 @@ class Store(_store.Core, _WithNamespaces):
         Of what is stored lazily, what is dirty is written back first.
         """
         counts = super().stat()
-        counts["codecs"], counts["paths"] = _coding.counts(
-            self._codings(), *_namespaces.totals(self)
-        )
+        counts["codecs"], counts["paths"] = _coding.counts(*_namespaces.totals(self))
         return counts
 
     def train_dictionary(self, size: int = 16 << 10) -> int:

@@ -626,3 +626,26 @@ def test_threads_read_and_write_the_same_coded_keys(pool_path: Path) -> None:
         assert not wrong
         assert db.check() == []
         assert_counts(db)
+
+
+def test_paths_are_counted_at_one_moment(pool_path: Path) -> None:
+    """Whatever others write: none has less than nothing."""
+    written = threading.Event()
+    with pmkv.open(pool_path, codec="lz4") as db:
+        for number in range(100):
+            db.namespace(f"n{number}")
+
+        def write() -> None:
+            for _ in range(40):
+                db.put_many({b"%d" % i: b"x" * 100 for i in range(2000)})
+                db.clear()
+            written.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        least = 0
+        while not written.is_set():
+            direct = db.stat()["paths"]["direct"]
+            least = min(least, direct["entries"], direct["stored_bytes"])
+        writer.join()
+        assert least == 0

@@ -203,6 +203,22 @@ def test_the_timer_comes_also_after_a_write_of_nothing(pool_path: Path) -> None:
         assert durable(pool_path) == {b"k": b"v"}
 
 
+def test_many_deletes_make_room_where_their_log_has_none(pool_path: Path) -> None:
+    """Else nothing could: they would be dirty for ever, as all the rest."""
+    with pmkv.open(pool_path, durability="lazy", writeback_interval=NEVER, max_size="8 MiB") as db:
+        count = 0
+        with contextlib.suppress(pmkv.PoolFullError):
+            for count in itertools.count():
+                db.put(b"%d" % count, random.randbytes(2000), durability="sync")
+        for i in range(200):
+            db[b"new%d" % i] = random.randbytes(2000)
+        with pytest.raises(pmkv.PoolFullError):
+            db.sync()
+        for i in range(count):
+            del db[b"%d" % i]
+        assert len(db) == 200 and db.check() == []
+
+
 def test_an_endless_interval_is_one(pool_path: Path) -> None:
     with pmkv.open(
         pool_path, durability="lazy", writeback_interval=float("inf"), buffer_size="64 KiB"

@@ -129,16 +129,20 @@ def has_codecs(Table source not None):
 
 
 def totals(Table source not None):
-    """Keys, and bytes of keys and values, of the default namespace and all that have names."""
+    """Keys, and bytes of keys and values, of the default namespace and all that have names; and what is coded.
+
+    All of one commit: a part must not be more than the whole.
+    """
     cdef u64 place, entries = 0, live_bytes = 0
     hidden = _scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)    # counted until they are gone
-    roots = [find(source, name) for name in [name.encode() for name in names(source)] + list(hidden)]
+    listed = [name.encode() for name in names(source)] + list(hidden)
+    source.e.wait_for_writer()    # from here on nothing gives the GIL up
+    roots = [find(source, name) for name in listed]
     roots.append(ROOT_DEFAULT_NAMESPACE)
-    source.e.need_open()
     for place in roots:
         entries += source.e.root(place + NAMESPACE_ENTRY_COUNT) if place else 0
         live_bytes += source.e.root(place + NAMESPACE_LIVE_BYTES) if place else 0
-    return entries, live_bytes
+    return source._codings(), entries, live_bytes
 
 
 def names(Table source not None):

@@ -25,6 +25,7 @@ cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
     SWEEP = 1024                  # expired keys that a write takes away first, in a commit of their own,
     SWEEP_QUICK = 32              # if it is a quick one
+    SLICE = 64                    # keys of a commit whose log needs no room in the pool
     PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 
@@ -449,6 +450,23 @@ cdef int step(Writer first, list parts, bint puts, bint deletes) except -100:
     return first.settle(status)
 
 
+cdef int delete_in_slices(Writer first, list parts) except -100:
+    """Their deletes, a few in each commit; what fails half-way has made room, and may be done again."""
+    cdef Part part
+    cdef u64 at, deleted
+    cdef int status = PMKV_OK
+    for part in parts:
+        at = 0
+        while status == PMKV_OK and at < part.deletes.count:
+            first.start()
+            with nogil:
+                status = transaction_delete_all(&first.e.txn, part.table.namespace, part.deletes.items + at,
+                                                min(<u64>SLICE, part.deletes.count - at), &deleted)
+            status = first.settle(status)
+            at += SLICE
+    return status
+
+
 cdef int steps(Writer first, list parts, Generation generation) except -100:
     """The same; in a pool that is full, once more when it was drained, and then the deletes before the puts."""
     cdef int status = step(first, parts, True, True)
@@ -457,6 +475,8 @@ cdef int steps(Writer first, list parts, Generation generation) except -100:
     if status == PMKV_FULL:
         first.start()
         status = step(first, parts, False, True)
+        if status == PMKV_FULL:   # no room for the log of so many
+            status = delete_in_slices(first, parts)
         if status == PMKV_OK:
             first.e.buffer.forget_deletes(generation)
             first.start()
