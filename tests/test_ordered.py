@@ -651,6 +651,19 @@ def test_deleting_keys_whose_long_beginnings_part_nodes_leaks_nothing(db: pmkv.S
         assert db.check() == []
 
 
+def test_a_root_whose_children_go_and_join_in_one_delete_gives_way(db: pmkv.Store) -> None:
+    """Of three leaves, the first goes with its last key, and the others then fit one node."""
+    keys = [b"%05d" % i for i in range(150)]
+    db.update(dict.fromkeys(keys, b""))
+    first, second, third = keys[:64], keys[64:128], keys[128:]
+    for key in first[1:] + third[5:] + second[20:]:
+        del db[key]
+    assert db.check() == []
+    del db[first[0]]
+    assert db.check() == []
+    assert list(db) == second[:20] + third[:5]
+
+
 def test_puts_and_deletes_that_alternate_stay_in_order(db: pmkv.Store, effort: int) -> None:
     chance = random.Random(5)
     model: Model = {}
