@@ -36,6 +36,7 @@ _DICTIONARY_MASK: Final = 0xFF << _DICTIONARY_SHIFT
 _MOST_DICTIONARIES: Final = 255
 _SAMPLES: Final = 100  # bytes of values that a dictionary is trained on, for each byte of it
 _LARGEST_SAMPLE: Final = 64 << 10
+_SMALLEST_SHARE: Final = 1024  # of those bytes that one value may have
 _CODING: Final = 8  # bytes
 _TRIED: Final = b"pmkv"  # what is encrypted with a key, to try it on later
 
@@ -185,10 +186,11 @@ def counts(
 def _samples(source: Table, table: Face, size: int, secret: bool) -> list[bytes]:
     """Values of the namespace as they are before any codec, taken from all over it.
 
-    Of those that may be encrypted none, unless the dictionary is `secret` too.
+    Of each what it begins with, if it is large: so there are many.  Of those that may be encrypted
+    none, unless the dictionary is `secret` too.
     """
     samples: list[bytes] = []
-    room = _SAMPLES * size
+    room, share = _SAMPLES * size, max(size // 4, _SMALLEST_SHARE)
     with Past(source) as moment:
         space: Face | Past = moment
         if isinstance(table, Named):
@@ -200,8 +202,8 @@ def _samples(source: Table, table: Face, size: int, secret: bool) -> list[bytes]
                 continue
             with contextlib.suppress(NotFoundError, CodecError), space.view(key) as value:
                 if len(value) <= _LARGEST_SAMPLE:
-                    samples.append(bytes(value))
-                    room -= len(value)
+                    samples.append(bytes(value[:share]))
+                    room -= len(samples[-1])
             if room < 0:
                 break
     return samples

@@ -102,6 +102,14 @@ def test_a_dictionary_is_trained_where_it_can_be_kept(pool_path: Path) -> None:
         db.namespace("s").train_dictionary(4096)
 
 
+def test_no_value_is_all_that_a_dictionary_is_trained_on(pool_path: Path) -> None:
+    """A value larger than all that is to be looked at teaches what it begins with."""
+    with pmkv.open(pool_path, codec="lz4") as db:
+        for number in range(0, 24_000, 600):
+            db[b"%d" % number] = b"".join(map(document, range(number, number + 600)))
+        assert db.train_dictionary(256) > 0
+
+
 def test_a_pool_has_room_for_255_dictionaries(
     pool_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
