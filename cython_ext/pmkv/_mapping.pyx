@@ -23,13 +23,15 @@ Invariants
 Threads: readers take no lock.  One that misses while words are being applied looks again: it
 may have looked for a key that was moving (M3), or followed half of a split.
 """
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate, block_free
 from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
-from pmkv._records cimport Record, record_body_is_whole, record_parse
-from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log, txn_push, txn_read
+from pmkv._records cimport RECORD_HEADER, Record, record_body_is_whole, record_parse
+from pmkv._writeset cimport (
+    Txn, may_be_logged, txn_data, txn_fail, txn_log, txn_push, txn_read, txn_read_logged,
+)
 
 cdef enum:
     DEPTH_MAX = 48
@@ -43,6 +45,16 @@ cdef extern from *:
 cdef inline u64 word_at(const Pool* p, Txn* t, u64 place) noexcept nogil:
     """A writer sees what its transaction has logged; a reader (no transaction) the pool."""
     return pmkv_load(&p.m, place) if t == NULL else txn_read(t, place)
+
+
+cdef inline const u64* bucket_words(Pool* p, Txn* t, u64 place, u64* copy) noexcept nogil:
+    """The same of a bucket: its eight words where they lie, or in `copy` if some may be logged."""
+    cdef int slot
+    if t == NULL or not may_be_logged(t, place):
+        return <const u64*>pmkv_at(&p.m, place)
+    for slot in range(BUCKET_SLOTS):
+        copy[slot] = txn_read_logged(t, place + slot * 8)
+    return copy
 
 
 cdef u64 mapping_hash(const Pool* p, const char* key, u64 key_size) noexcept nogil:
@@ -162,19 +174,14 @@ cdef inline int match_bucket(Pool* p, Txn* t, Probe* probe, u64 bucket, u64 want
                              Record* r) noexcept nogil:
     """Tries the slots that have the tag.  Which ones is computed without a branch: it is random."""
     cdef u64 place = slot_place(probe.leaf, bucket, 0), word
-    cdef u64 words[8]
-    cdef unsigned same
+    cdef u64 copy[8]
+    cdef const u64* words = bucket_words(p, t, place, copy)
+    cdef unsigned same = pmkv_arch_match8(words, wanted, SLOT_TAG_MASK | SLOT_ALTERNATE)
     cdef int slot, status
-    if t == NULL:
-        same = pmkv_arch_match8(<const u64*>pmkv_at(&p.m, place), wanted, SLOT_TAG_MASK | SLOT_ALTERNATE)
-    else:
-        for slot in range(BUCKET_SLOTS):
-            words[slot] = txn_read(t, place + slot * 8)
-        same = pmkv_arch_match8(words, wanted, SLOT_TAG_MASK | SLOT_ALTERNATE)
     while same:
         slot = __builtin_ctz(same)
         same &= same - 1
-        word = word_at(p, t, place + slot * 8)
+        word = words[slot]
         if word & GRANULE_MASK == 0:
             continue
         status = try_slot(p, place + slot * 8, word, key, key_size, r)
@@ -187,11 +194,12 @@ cdef inline int match_bucket(Pool* p, Txn* t, Probe* probe, u64 bucket, u64 want
 
 cdef int bucket_is_sealed(Pool* p, Txn* t, u64 leaf, u64 bucket) noexcept nogil:
     """A miss is believed only if no slot of the bucket is damaged."""
-    cdef u64 place = slot_place(leaf, bucket, 0), word, wrong = 0
+    cdef u64 place = slot_place(leaf, bucket, 0), wrong = 0
+    cdef u64 copy[8]
+    cdef const u64* words = bucket_words(p, t, place, copy)
     cdef int slot
     for slot in range(BUCKET_SLOTS):
-        word = word_at(p, t, place + slot * 8)
-        wrong |= pmkv_seal(word & SEAL_MASK) ^ word
+        wrong |= pmkv_seal(words[slot] & SEAL_MASK) ^ words[slot]
     if pmkv_check(&p.m, PMKV_CHECK_SEAL, wrong == 0):
         return PMKV_OK
     return corrupted(p, PMKV_CHECK_SEAL, place)
@@ -270,11 +278,13 @@ cdef int mapping_remove(Txn* t, const Probe* probe) noexcept nogil:
 
 cdef int free_slot(Txn* t, u64 leaf, u64 bucket) noexcept nogil:
     """The bucket's first empty slot, or -1."""
+    cdef u64 copy[8]
+    cdef const u64* words = bucket_words(t.p, t, slot_place(leaf, bucket, 0), copy)
+    cdef unsigned empty = 0
     cdef int slot
-    for slot in range(BUCKET_SLOTS):
-        if not txn_read(t, slot_place(leaf, bucket, slot)) & GRANULE_MASK:
-            return slot
-    return -1
+    for slot in range(BUCKET_SLOTS):      # without a branch: which one is random
+        empty |= <unsigned>((words[slot] & GRANULE_MASK) == 0) << slot
+    return __builtin_ctz(empty) if empty else -1
 
 
 cdef int log_slot(Txn* t, u64 leaf, u64 bucket, int slot, u64 payload) noexcept nogil:
@@ -367,32 +377,44 @@ cdef void bring_home(u64* half) noexcept nogil:
                 half[home * 8 + 7] |= SLOT_OVERFLOWED
 
 
-cdef void prefetch_records(Txn* t, u64 leaf) noexcept nogil:
+cdef int read_slots(Txn* t, u64 leaf, u64* slots) noexcept nogil:
+    cdef u64 copy[8]
+    cdef u64 bucket
+    for bucket in range(LEAF_BUCKETS):
+        if bucket_is_sealed(t.p, t, leaf, bucket) != PMKV_OK:
+            return txn_fail(t, PMKV_CORRUPTED)
+        memcpy(slots + bucket * BUCKET_SLOTS, bucket_words(t.p, t, slot_place(leaf, bucket, 0), copy), LINE_SIZE)
+    return PMKV_OK
+
+
+cdef void prefetch_keys(const Pool* p, const u64* slots) noexcept nogil:
+    """All at once, or each would be waited for: a key of up to 24 bytes begins in the record's first line and
+    ends in it or the next."""
+    cdef const char* record
     cdef int i
-    cdef u64 word
     for i in range(LEAF_SLOTS):
-        word = txn_read(t, leaf + i * 8)
-        if word & GRANULE_MASK:
-            pmkv_prefetch(pmkv_at(&t.p.m, place_of(word)))
+        if slots[i] & GRANULE_MASK:
+            record = <const char*>pmkv_at(&p.m, place_of(slots[i]))
+            pmkv_prefetch(record)
+            pmkv_prefetch(record + RECORD_HEADER + 23)
 
 
 cdef int divide(Txn* t, u64 leaf, u64 depth, u64* halves) noexcept nogil:
     """Sorts the leaf's slots into two leaves of one bit more, each key at its old position."""
-    cdef u64 word, tag, payload
+    cdef u64 slots[LEAF_SLOTS]
+    cdef u64 tag
     cdef int i, bit
+    if read_slots(t, leaf, slots) != PMKV_OK:
+        return t.status
     memset(halves, 0, 2 * PAGE_SIZE)
     if (depth + 1) % WINDOW_STEP == 0:
-        prefetch_records(t, leaf)
+        prefetch_keys(t.p, slots)
     for i in range(LEAF_SLOTS):
-        word = txn_read(t, leaf + i * 8)
-        if not pmkv_check(&t.p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word)):
-            return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, leaf + i * 8))
-        if word & GRANULE_MASK:
-            bit = slot_bit(t, word, depth, &tag)
+        if slots[i] & GRANULE_MASK:
+            bit = slot_bit(t, slots[i], depth, &tag)
             if bit < 0:
                 return t.status
-            payload = (word & (GRANULE_MASK | SLOT_ALTERNATE)) | tag
-            halves[bit * LEAF_SLOTS + i] = payload
+            halves[bit * LEAF_SLOTS + i] = (slots[i] & (GRANULE_MASK | SLOT_ALTERNATE)) | tag
     bring_home(halves)
     bring_home(halves + LEAF_SLOTS)
     for i in range(2 * LEAF_SLOTS):
