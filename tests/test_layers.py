@@ -29,7 +29,7 @@ MODULES = [
     ["_records"],  # L3
     ["_mapping", "_treenode"],
     ["_keytree"],
-    ["_mapmove", "_treemove"],
+    ["_mapmove", "_treemove", "_treefill"],
     ["_versions", "_expiry"],  # L4
     ["_space"],
     ["_codings"],

@@ -11,6 +11,7 @@ cdef int record_class(u64 size) noexcept nogil
 cdef u64 class_pages(int block_class) noexcept nogil
 cdef int class_unit_shift(int block_class) noexcept nogil
 cdef int block_allocate(Txn* t, int block_class, u64 size, u64* place) noexcept nogil
+cdef u64 block_allocate_some(Txn* t, int block_class, const u64* sizes, u64 count, u64* places) noexcept nogil
 cdef int block_allocate_below(Txn* t, int block_class, u64 size, u64* place) noexcept nogil
 cdef bint block_must_move(Txn* t, u64 place) noexcept nogil
 cdef u64 block_used(Txn* t, u64 page) noexcept nogil

@@ -80,9 +80,20 @@ cdef inline u64 bitmap_place(u64 page, u64 word) noexcept nogil:
 
 # ---- bitmaps -----------------------------------------------------------------------------------
 
-cdef int find_run(const u64* bitmap, int units) noexcept nogil:
-    """The first run of `units` clear bits of 256, or -1."""
-    cdef int at = 0, end, word
+cdef inline int next_set(const u64* bitmap, int at) noexcept nogil:
+    """The first set bit of 256 from `at` on, or 256."""
+    cdef u64 bits
+    while at < UNITS:
+        bits = bitmap[at >> 6] >> (at & 63)
+        if bits:
+            return at + __builtin_ctzll(bits)
+        at = (at | 63) + 1
+    return UNITS
+
+
+cdef int find_run(const u64* bitmap, int units, int* end) noexcept nogil:
+    """The first run of `units` clear bits or more, and where it ends; or -1."""
+    cdef int at = 0
     cdef u64 bits
     while at + units <= UNITS:
         bits = ~bitmap[at >> 6] >> (at & 63)              # clear bits from `at` on, as ones
@@ -90,18 +101,10 @@ cdef int find_run(const u64* bitmap, int units) noexcept nogil:
             at = (at | 63) + 1
             continue
         at += __builtin_ctzll(bits)
-        if at + units > UNITS:
-            return -1
-        end = at                                           # now find the next set bit
-        while end < at + units:
-            bits = bitmap[end >> 6] >> (end & 63)
-            if bits:
-                end += __builtin_ctzll(bits)
-                break
-            end = (end | 63) + 1
-        if end >= at + units:
+        end[0] = next_set(bitmap, at)
+        if end[0] - at >= units:
             return at
-        at = end
+        at = end[0]
     return -1
 
 
@@ -192,9 +195,38 @@ cdef bint fits_below(Txn* t, int block_class) noexcept nogil:
     return not page_is_high(t.p, first) if first else pages_fit_below(t, class_pages(block_class))
 
 
+cdef inline int units_for(u64 size, int shift) noexcept nogil:
+    return <int>((size + (<u64>1 << shift) - 1) >> shift)
+
+
+cdef u64 block_allocate_some(Txn* t, int block_class, const u64* sizes, u64 count, u64* places) noexcept nogil:
+    """Units for the first of so many that lie side by side in one block, with one change of its bitmap.
+
+    How many these are: one at least, or 0 for an error.
+    """
+    cdef int shift = class_unit_shift(block_class), at, end, first
+    cdef u64 bitmap[4]
+    cdef u64 page, done = 0
+    cdef Head head
+    if t.status != PMKV_OK or txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>block_class * 8, &page) != PMKV_OK:
+        return 0
+    if page:
+        if read_block(t, page, block_class, &head) != PMKV_OK:
+            return 0
+        read_bitmap(t, page, bitmap)
+        first = at = find_run(bitmap, units_for(sizes[0], shift), &end)
+        while at >= 0 and done < count and at + units_for(sizes[done], shift) <= end:
+            places[done] = page_place(t.p, page) + (<u64>at << shift)
+            at += units_for(sizes[done], shift)
+            done += 1
+        if done:
+            return done if flip_run(t, page, bitmap, first, at - first) == PMKV_OK else 0
+    return 1 if block_allocate(t, block_class, sizes[0], places) == PMKV_OK else 0
+
+
 cdef int allocate(Txn* t, int block_class, u64 size, bint below, u64* place) noexcept nogil:
     cdef int shift = class_unit_shift(block_class)
-    cdef int units = <int>((size + (<u64>1 << shift) - 1) >> shift), at
+    cdef int units = units_for(size, shift), at, end
     cdef u64 bitmap[4]
     cdef u64 page
     cdef Head head
@@ -205,7 +237,7 @@ cdef int allocate(Txn* t, int block_class, u64 size, bint below, u64* place) noe
             if read_block(t, page, block_class, &head) != PMKV_OK:
                 return t.status
             read_bitmap(t, page, bitmap)
-            at = find_run(bitmap, units)
+            at = find_run(bitmap, units, &end)
             if at >= 0:
                 place[0] = page_place(t.p, page) + (<u64>at << shift)
                 return flip_run(t, page, bitmap, at, units)
@@ -303,7 +335,7 @@ cdef int block_free(Txn* t, u64 place, u64 size) noexcept nogil:
         return t.status
     shift = class_unit_shift(head.block_class)
     first = <int>((place - page_place(t.p, page)) >> shift)
-    units = <int>((size + (<u64>1 << shift) - 1) >> shift)
+    units = units_for(size, shift)
     read_bitmap(t, page, bitmap)
     for word in range(4):
         mask = run_mask(first, units, word)

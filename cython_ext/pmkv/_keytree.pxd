@@ -12,6 +12,11 @@ cdef struct Path:
     Step step[TREE_LEVELS]
     int length                   # 0: the tree is empty
 
+# By how much counts on the way to a leaf are too low, level by level from the root.
+cdef struct Owed:
+    u64 place[TREE_LEVELS]       # of the count, 0: none
+    u64 plus[TREE_LEVELS]
+
 # Where a scan is: an entry of the path's last node, a leaf.  Good for as long as nothing is committed.
 cdef struct TreeCursor:
     Path path
@@ -21,9 +26,12 @@ cdef inline Node* path_end(Path* path) noexcept nogil:
     """The node that the path leads to."""
     return &path.step[path.length - 1].node
 
-cdef int keytree_renew(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
+cdef int keytree_approach_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
+cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
+                              Owed* owed) noexcept nogil
+cdef int keytree_settle(Txn* t, Owed* owed) noexcept nogil
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_join(Txn* t, u64 root_place, const Path* path, int at, bint* joined) noexcept nogil
 cdef int keytree_free_all(Txn* t, u64 root_place) noexcept nogil

@@ -18,7 +18,7 @@ from libc.string cimport memset
 from pmkv._core cimport *
 from pmkv._pages cimport pages_are_free
 from pmkv._pool cimport Pool, corrupted, unseal
-from pmkv._writeset cimport Txn, txn_fail, txn_log, txn_log_sealed, txn_push
+from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
     PIECES_MAX, Node, Piece, child_word_place, node_build, node_change, node_child, node_count,
     node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut,
@@ -76,10 +76,10 @@ cdef int enter(Pool* p, Txn* t, u64 root_place, Path* path) noexcept nogil:
     return status
 
 
-cdef int choose_child(Pool* p, const Node* n, const char* key, u64 key_size, int* index) noexcept nogil:
+cdef int choose_child(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index) noexcept nogil:
     """The last entry whose separator is not larger than the key (N2: the first's is the smallest)."""
     cdef bint exact
-    cdef int status = node_search(p, n, key, key_size, 1, index, &exact)
+    cdef int status = node_search(p, n, key, key_size, low, index, &exact)
     if not exact:
         index[0] -= 1
     return status
@@ -94,11 +94,18 @@ cdef int descend(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size,
 
 cdef int approach(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
     """To the parent of the leaf of the key, if there is one; the leaf is on its way into the cache."""
-    cdef int index, status = enter(p, t, root_place, path)
+    cdef int status = enter(p, t, root_place, path)
+    return approach_from(p, t, key, key_size, 1, path) if status == PMKV_OK else status
+
+
+cdef int approach_from(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """The same from the node where the path ends, whose entries below `low` lead to smaller keys."""
+    cdef int index, status = PMKV_OK
     cdef Node* n
     while status == PMKV_OK and path_end(path).level:
         n = path_end(path)
-        status = choose_child(p, n, key, key_size, &index)
+        status = choose_child(p, n, key, key_size, low, &index)
+        low = 1
         path.step[path.length - 1].index = index
         if status == PMKV_OK and n.level == 1:
             status = node_child(p, t, n, index, &path.step[path.length].node.place)
@@ -386,30 +393,65 @@ cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size,
     return txn_fail(t, status) if status < 0 else status
 
 
-cdef bint is_current(Txn* t, u64 root_place, const Path* path) noexcept nogil:
-    """Whether a path that keytree_approach found still leads where it led: no node of it has changed since."""
+cdef int keytree_approach_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """The same from the node where the path ends, whose entries below `low` lead to smaller keys."""
+    cdef int status = approach_from(t.p, t, key, key_size, low, path)
+    return txn_fail(t, status) if status < 0 else status
+
+
+cdef int settle(Txn* t, Owed* owed, int level) noexcept nogil:
+    txn_count(t, owed.place[level], owed.plus[level], 0)
+    owed.place[level] = owed.plus[level] = 0
+    return t.status
+
+
+cdef int keytree_settle(Txn* t, Owed* owed) noexcept nogil:
+    """Gives the counts what is owed to them."""
+    cdef int level
+    for level in range(TREE_LEVELS):
+        settle(t, owed, level)
+    return t.status
+
+
+cdef int count_above(Txn* t, const Path* path, Owed* owed) noexcept nogil:
+    """There is a key more in the path's leaf: now, or owed."""
     cdef u64 place
     cdef int at
-    if path.length <= 0 or root_of(t.p, t, root_place, &place) != PMKV_OK:
-        return False
-    for at in range(path.length):
-        if path.step[at].node.place != place or tree_word(t.p, t, place) != path.step[at].node.word:
-            return False
-        if path.step[at].node.level and node_child(t.p, t, &path.step[at].node, path.step[at].index,
-                                                   &place) != PMKV_OK:
-            return False
-    return path.step[path.length - 1].node.level == 0 or path.step[path.length].node.place == place
+    for at in range(path.length - 1):
+        if owed == NULL:
+            change_count(t, &path.step[at].node, path.step[at].index, 1)
+            continue
+        place = child_word_place(&path.step[at].node, path.step[at].index) + 8
+        if owed.place[at] != place:
+            settle(t, owed, at)
+            owed.place[at] = place
+        owed.plus[at] += 1
+    return t.status
 
 
-cdef int keytree_renew(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
-    """keytree_approach(), where an earlier one of the same transaction may still hold."""
-    if is_current(t, root_place, path):
+cdef int insert_anew(Txn* t, u64 root_place, Path* path, Piece* piece, Owed* owed) noexcept nogil:
+    """The key into a leaf that has no room: the path leads nowhere then."""
+    cdef Change change
+    cdef int index = path.step[path.length - 1].index
+    if owed != NULL and keytree_settle(t, owed) != PMKV_OK:
         return t.status
-    return keytree_approach(t, root_place, key, key_size, path)
+    if rebuild(t, path_end(path), index, 0, piece, 1, &change) == PMKV_OK:
+        change_above(t, root_place, path, 1, &change)
+    path.length = 0
+    return t.status
 
 
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
     """Adds a key that the tree does not have, where keytree_approach led."""
+    return keytree_insert_owing(t, root_place, key, key_size, path, NULL)
+
+
+cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
+                              Owed* owed) noexcept nogil:
+    """The same, but for the counts above: keytree_settle() is to follow.
+
+    The path is as it was, if it is still good; else its length is 0.
+    """
     cdef Piece piece
     cdef Change change
     cdef bint exact = False
@@ -426,9 +468,13 @@ cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, P
         status = corrupted(t.p, PMKV_CHECK_TREE, path_end(path).place)
     if status != PMKV_OK:
         return txn_fail(t, status)
-    if replace(t, path_end(path), path.step[path.length - 1].index, 0, &piece, 1, &change) != PMKV_OK:
-        return t.status
-    return change_above(t, root_place, path, 1, &change)
+    status = node_change(t, path_end(path), path.step[path.length - 1].index, 0, &piece, 1)
+    if status == PMKV_NOT_FOUND:
+        return insert_anew(t, root_place, path, &piece, owed)
+    if status == PMKV_OK:
+        count_above(t, path, owed)
+    path.length -= 1              # a root that is a leaf has changed itself
+    return t.status
 
 
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:

@@ -88,6 +88,8 @@ cdef inline bint record_body_is_whole(const Pool* p, const Record* r) noexcept n
 cdef bint record_value_is_whole(const Pool* p, const Record* r) noexcept nogil
 cdef int record_verify(Pool* p, const Record* r) noexcept nogil
 cdef int record_write(Txn* t, u64 namespace_id, const Item* item, u64* place) noexcept nogil
+cdef int record_allocate_all(Txn* t, const Item* items, u64 count, u64* places) noexcept nogil
+cdef int record_write_at(Txn* t, u64 namespace_id, const Item* item, u64* place) noexcept nogil
 cdef int record_free(Txn* t, u64 place) noexcept nogil
 cdef int record_free_body(Txn* t, u64 place) noexcept nogil
 cdef int record_move(Txn* t, const Record* r, u64* place, bint* keeps_extent) noexcept nogil

@@ -17,7 +17,9 @@ Invariants
 """
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from pmkv._blocks cimport block_allocate, block_allocate_below, block_free, block_must_move, record_class
+from pmkv._blocks cimport (
+    block_allocate, block_allocate_below, block_allocate_some, block_free, block_must_move, record_class,
+)
 from pmkv._core cimport *
 from pmkv._pages cimport (
     Head, descriptor_log, descriptor_read, page_is_high, pages_allocate, pages_fit_below, pages_free,
@@ -170,28 +172,69 @@ cdef void fill_body(Txn* t, u64 namespace_id, char* body, u64 size, const Item* 
         (<u64*>(body + expiry_at(size)))[0] = pmkv_seal(item.expiry)
 
 
+cdef inline u64 body_size_of(const Item* item, bint* extent) noexcept nogil:
+    """`extent`: the value goes into pages of its own."""
+    cdef u64 before_value = HEADER + item.key_size + (CODING if item.coding else 0)
+    cdef u64 size = before_value + item.value_size, word = 8 if item.expiry else 0
+    extent[0] = expiry_at(size) + word > PAGE_SIZE and (
+        item.value_size + word > PAGE_SIZE or expiry_at(before_value + REFERENCE) + word <= PAGE_SIZE)
+    return before_value + REFERENCE if extent[0] else size
+
+
+cdef inline u64 room_of(const Item* item, u64 body_size) noexcept nogil:
+    return expiry_at(body_size) + 8 if item.expiry else body_size
+
+
+cdef int record_allocate_all(Txn* t, const Item* items, u64 count, u64* places) noexcept nogil:
+    """Room for the bodies of records that will be written all: side by side, where they fit blocks.
+
+    At most 64 at once.  A place is 0 if the body will lie in pages of its own.
+    """
+    cdef u64 sizes[64]
+    cdef u64 first = 0, end
+    cdef int block_class
+    cdef bint extent
+    for end in range(count):
+        sizes[end] = room_of(&items[end], body_size_of(&items[end], &extent))
+        places[end] = 0
+    while first < count and t.status == PMKV_OK:
+        if sizes[first] > PAGE_SIZE:
+            first += 1
+            continue
+        block_class = record_class(sizes[first])
+        end = first + 1
+        while end < count and sizes[end] <= PAGE_SIZE and (
+                sizes[end] == sizes[end - 1] or record_class(sizes[end]) == block_class):
+            end += 1
+        first += block_allocate_some(t, block_class, &sizes[first], end - first, &places[first])
+    return t.status
+
+
 cdef int record_write(Txn* t, u64 namespace_id, const Item* item, u64* place) noexcept nogil:
     """Builds a record in free space; the caller publishes its place."""
+    place[0] = 0
+    return record_write_at(t, namespace_id, item, place)
+
+
+cdef int record_write_at(Txn* t, u64 namespace_id, const Item* item, u64* place) noexcept nogil:
+    """The same, at a place that record_allocate_all found, or 0."""
     cdef char small[PAGE + 16]
     cdef char* body = small
-    cdef u64 before_value = HEADER + item.key_size + (CODING if item.coding else 0)
-    cdef u64 size = before_value + item.value_size, word = 8 if item.expiry else 0, room
     cdef pmkv_extent_reference reference
     cdef pmkv_extent_reference* used = NULL
     cdef uint32_t body_crc
+    cdef bint extent
+    cdef u64 size = body_size_of(item, &extent), room = room_of(item, size)
     if t.status != PMKV_OK:
         return t.status
-    if expiry_at(size) + word > PAGE_SIZE and (
-            item.value_size + word > PAGE_SIZE or expiry_at(before_value + REFERENCE) + word <= PAGE_SIZE):
+    if extent:
         used = &reference
         memset(used, 0, REFERENCE)
         if write_extent(t, item.value, item.value_size, item.may_change, &reference.place,
                         &reference.crc) != PMKV_OK:
             return t.status
-        size = before_value + REFERENCE
-    room = expiry_at(size) + word if item.expiry else size
     if room <= PAGE_SIZE:
-        if block_allocate(t, record_class(room), room, place) != PMKV_OK:
+        if place[0] == 0 and block_allocate(t, record_class(room), room, place) != PMKV_OK:
             return t.status
         fill_body(t, namespace_id, body, size, item, used)
         txn_data(t, place[0], body, (room + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1))

@@ -9,23 +9,39 @@ Invariants
   T2. The ordered keys of a namespace that wants order are the keys of its mapping.
   T3. A key that has expired (by t.now) counts as missing, but for what counts and frees.
 """
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 from pmkv._codings cimport coding_add, coding_forget
 from pmkv._core cimport *
-from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert, keytree_renew
+from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert
 from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
     mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
     mapping_remove, mapping_replace,
 )
-from pmkv._records cimport Record, record_coding, record_commit, record_parse, record_verify, record_write
+from pmkv._records cimport (
+    Record, record_allocate_all, record_coding, record_commit, record_parse, record_verify, record_write_at,
+)
 from pmkv._writeset cimport (
     Txn, is_own, txn_count, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
 )
 from pmkv._space cimport space_retire
+from pmkv._treefill cimport TreeKey, keytree_insert_all
 
 cdef enum:
     AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
+    CHUNK = 1 << 14               # keys that go into the order together: so much memory, and no more
+
+
+# What steps do to the counts of their namespace (T1): a batch changes these once.
+cdef struct Sums:
+    u64 came                      # entries
+    u64 gone
+    u64 bytes_came                # of keys and values
+    u64 bytes_gone
+    TreeKey* keys                 # those that came, which go into the order together; NULL: each at once
+    u64 key_count
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
@@ -34,9 +50,11 @@ cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
     return txn_push(t, &t.counted, &t.counted_count, &t.counted_capacity, namespace)
 
 
-cdef inline int count_entries(Txn* t, u64 namespace, u64 plus, u64 minus) noexcept nogil:
-    note_counted(t, namespace)
-    return txn_count(t, namespace + NAMESPACE_ENTRY_COUNT, plus, minus)
+cdef int count(Txn* t, u64 namespace, const Sums* sums) noexcept nogil:
+    if sums.came or sums.gone:
+        note_counted(t, namespace)
+    txn_count(t, namespace + NAMESPACE_ENTRY_COUNT, sums.came, sums.gone)
+    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, sums.bytes_came, sums.bytes_gone)
 
 
 cdef inline u64 size_of(const Record* r) noexcept nogil:
@@ -46,11 +64,22 @@ cdef inline u64 size_of(const Record* r) noexcept nogil:
 cdef int transaction_find_any(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                               Record* r) noexcept nogil:
     """OK, also if it has expired; NOT_FOUND; or an error, which fails the transaction."""
-    cdef Txn* seen = t if t.word_count else NULL   # nothing logged yet: read the pool directly
-    cdef int status = mapping_locate(t.p, seen, namespace + NAMESPACE_MAPPING,
+    cdef int status = locate(t, namespace, key, key_size, probe)
+    return match(t, key, key_size, probe, r) if status == PMKV_OK else status
+
+
+cdef inline Txn* seen_by(Txn* t) noexcept nogil:
+    return t if t.word_count else NULL    # nothing logged yet: read the pool directly
+
+
+cdef inline int locate(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe) noexcept nogil:
+    cdef int status = mapping_locate(t.p, seen_by(t), namespace + NAMESPACE_MAPPING,
                                      mapping_hash(t.p, key, key_size), probe)
-    if status == PMKV_OK:
-        status = mapping_match(t.p, seen, probe, key, key_size, r)
+    return status if status == PMKV_OK else txn_fail(t, status)
+
+
+cdef inline int match(Txn* t, const char* key, u64 key_size, Probe* probe, Record* r) noexcept nogil:
+    cdef int status = mapping_match(t.p, seen_by(t), probe, key, key_size, r)
     return status if status >= 0 else txn_fail(t, status)
 
 
@@ -76,66 +105,82 @@ cdef inline bint is_ordered(Txn* t, u64 namespace) noexcept nogil:
 
 cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) noexcept nogil:
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
-    cdef Path path
-    path.length = 0
-    return put(t, namespace, item, mode, &path)
-
-
-cdef int put(Txn* t, u64 namespace, const Item* item, PutMode mode, Path* path) noexcept nogil:
-    """The same.  `path`: an earlier way to the key's place in the order, or an empty one."""
     cdef Probe probe
-    cdef Record old
-    cdef int found, status
-    if t.status != PMKV_OK:
+    cdef Sums sums
+    cdef int status
+    if t.status != PMKV_OK or locate(t, namespace, item.key, item.key_size, &probe) != PMKV_OK:
         return t.status
-    found = transaction_find_any(t, namespace, item.key, item.key_size, &probe, &old)
-    status = is_there(t, &old) if found == PMKV_OK else found
+    memset(&sums, 0, sizeof(Sums))
+    status = put(t, namespace, item, mode, &probe, 0, &sums)
+    return count(t, namespace, &sums) if status == PMKV_OK else status
+
+
+cdef int put(Txn* t, u64 namespace, const Item* item, PutMode mode, Probe* probe, u64 place, Sums* sums) noexcept nogil:
+    """The same, but for the counts.  `probe` has been located; `place`: room for the record, or 0."""
+    cdef Record old
+    cdef int found = match(t, item.key, item.key_size, probe, &old)
+    cdef int status = is_there(t, &old) if found == PMKV_OK else found
     if status < 0:
         return status
     if status == PMKV_OK and mode == PUT_NEW:
         return PMKV_EXISTS
     if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
         return PMKV_NOT_FOUND
-    return update(t, namespace, item, &probe, &old) if found == PMKV_OK else insert(t, namespace, item, &probe, path)
+    sums.bytes_came += item.key_size + item.value_size
+    if found == PMKV_OK:
+        return update(t, namespace, item, probe, &old, place, sums)
+    return insert(t, namespace, item, probe, place, sums)
 
 
 cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexcept nogil:
     cdef u64 id
     if txn_read_sealed(t, namespace + NAMESPACE_ID, &id) != PMKV_OK:
         return t.status
-    if record_write(t, id, item, place) != PMKV_OK or coding_add(t, item.coding, item.value_size) != PMKV_OK:
+    if record_write_at(t, id, item, place) != PMKV_OK or coding_add(t, item.coding, item.value_size) != PMKV_OK:
         return t.status
     return expiry_add(t, item.expiry, id, place[0])
 
 
-cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old) noexcept nogil:
+cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old, u64 place,
+                Sums* sums) noexcept nogil:
     """A new record takes the place of the old one."""
-    cdef u64 place
+    sums.bytes_gone += size_of(old)
     coding_forget(t, old)         # first: it may leave its slot to the new one
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_replace(t, probe, place)
     expiry_forget(t, old)
-    space_retire(t, old, not is_ordered(t, namespace))
-    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, size_of(old))
+    return space_retire(t, old, not is_ordered(t, namespace))
 
 
-cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, Path* path) noexcept nogil:
-    cdef bint ordered = is_ordered(t, namespace)
-    cdef u64 place
-    if ordered:
-        keytree_renew(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
+cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place, Sums* sums) noexcept nogil:
+    cdef Path path
+    cdef bint at_once = sums.keys == NULL and is_ordered(t, namespace)
+    sums.came += 1
+    if at_once:
+        keytree_approach(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
-    if ordered:
-        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
-    count_entries(t, namespace, 1, 0)
-    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, item.key_size + item.value_size, 0)
+    if at_once:
+        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+    elif sums.keys != NULL:
+        sums.keys[sums.key_count].key, sums.keys[sums.key_count].key_size = item.key, item.key_size
+        sums.key_count += 1
+    return t.status
 
 
 cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil:
     """OK, NOT_FOUND, or an error."""
+    cdef Sums sums
+    cdef int status
+    memset(&sums, 0, sizeof(Sums))
+    status = delete(t, namespace, key, key_size, &sums)
+    return count(t, namespace, &sums) if status == PMKV_OK else status
+
+
+cdef int delete(Txn* t, u64 namespace, const char* key, u64 key_size, Sums* sums) noexcept nogil:
+    """The same, but for the counts."""
     cdef Probe probe
     cdef Record old
     cdef bint ordered
@@ -152,8 +197,9 @@ cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size
     if ordered:
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
     space_retire(t, &old, not ordered)
-    count_entries(t, namespace, 0, 1)
-    return txn_count(t, namespace + NAMESPACE_LIVE_BYTES, 0, size_of(&old))
+    sums.gone += 1
+    sums.bytes_gone += size_of(&old)
+    return t.status
 
 
 cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry,
@@ -166,6 +212,7 @@ cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size,
     cdef Probe probe
     cdef Record old
     cdef Item item
+    cdef Sums sums
     cdef int status = transaction_find(t, namespace, key, key_size, &probe, &old)
     if status != PMKV_OK or (expiry == 0 and old.expiry_place == 0):
         return status
@@ -176,55 +223,88 @@ cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size,
         return txn_fail(t, status)
     item.key, item.key_size, item.value, item.value_size = old.key, old.key_size, old.value, old.value_size
     item.coding, item.may_change, item.expiry = record_coding(&old), False, expiry
-    return update(t, namespace, &item, &probe, &old)
+    memset(&sums, 0, sizeof(Sums))
+    sums.bytes_came = item.key_size + item.value_size
+    update(t, namespace, &item, &probe, &old, 0, &sums)
+    return count(t, namespace, &sums)
 
 
 # ---- batches ---------------------------------------------------------------------------------
 
-cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 first, u64 end, Path* paths) noexcept nogil:
-    """Starts the misses of a few keys together: they do not depend on each other.
-
-    paths: the ways to their places in the order, or NULL.
-    """
-    cdef Probe probes[AHEAD]
-    cdef bint ordered = is_ordered(t, namespace)
+cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 count, Probe* probes) noexcept nogil:
+    """Starts the misses of a few keys together: they do not depend on each other."""
     cdef u64 i
-    for i in range(first, end):
-        mapping_locate(t.p, NULL, namespace + NAMESPACE_MAPPING,
-                       mapping_hash(t.p, items[i].key, items[i].key_size), &probes[i - first])
-        mapping_prefetch_bucket(t.p, &probes[i - first])
-    for i in range(first, end):
-        mapping_prefetch_record(t.p, &probes[i - first])
-        if paths != NULL:
-            paths[i - first].length = 0
-            if ordered:
-                keytree_approach(t, namespace + NAMESPACE_KEYTREE, items[i].key, items[i].key_size, &paths[i - first])
+    for i in range(count):
+        locate(t, namespace, items[i].key, items[i].key_size, &probes[i])
+        mapping_prefetch_bucket(t.p, &probes[i])
+    for i in range(count):
+        mapping_prefetch_record(t.p, &probes[i])
+
+
+cdef int put_few(Txn* t, u64 namespace, const Item* items, u64 count, Sums* sums) noexcept nogil:
+    """At most AHEAD."""
+    cdef Probe probes[AHEAD]
+    cdef u64 places[AHEAD]
+    cdef u64 i, leaf, located = 0
+    for i in range(count):
+        if i == located:          # all; and once more after a split: another key's leaf may be gone
+            fetch_ahead(t, namespace, items + i, count - i, &probes[i])
+            if i == 0 and record_allocate_all(t, items, count, places) != PMKV_OK:
+                break
+            located = count
+        leaf = probes[i].leaf
+        if t.status != PMKV_OK or put(t, namespace, &items[i], PUT_ALWAYS, &probes[i], places[i], sums) < 0:
+            break
+        if probes[i].leaf != leaf:
+            located = i + 1
+    return t.status
+
+
+cdef int put_chunk(Txn* t, u64 namespace, const Item* items, u64 count_of_items, TreeKey* keys) noexcept nogil:
+    """`keys`: room for as many, or NULL without order."""
+    cdef Sums sums
+    cdef u64 done = 0
+    memset(&sums, 0, sizeof(Sums))
+    sums.keys = keys
+    while done < count_of_items:
+        if put_few(t, namespace, items + done, min(<u64>AHEAD, count_of_items - done), &sums) != PMKV_OK:
+            return t.status
+        done += AHEAD
+    if keys != NULL:
+        keytree_insert_all(t, namespace + NAMESPACE_KEYTREE, keys, sums.key_count)
+    return count(t, namespace, &sums)
 
 
 cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil:
-    cdef Path paths[AHEAD]
-    cdef u64 i
-    for i in range(count):
-        if i % AHEAD == 0:
-            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count), paths)
-        if put(t, namespace, &items[i], PUT_ALWAYS, &paths[i % AHEAD]) < 0:
-            break
+    cdef TreeKey* keys = NULL
+    cdef u64 done = 0, size = min(count, <u64>CHUNK)
+    if t.status != PMKV_OK or count == 0:
+        return t.status
+    if is_ordered(t, namespace):
+        keys = <TreeKey*>malloc(size * sizeof(TreeKey))
+        if keys == NULL:
+            return txn_fail(t, PMKV_NO_MEMORY)
+    while done < count and put_chunk(t, namespace, items + done, min(size, count - done), keys) == PMKV_OK:
+        done += size
+    free(keys)
     return t.status
 
 
-cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count,
+cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count_of_items,
                                 u64* deleted) noexcept nogil:
+    cdef Probe probes[AHEAD]
+    cdef Sums sums
     cdef u64 i
     cdef int status
-    deleted[0] = 0
-    for i in range(count):
+    memset(&sums, 0, sizeof(Sums))
+    for i in range(count_of_items):
         if i % AHEAD == 0:
-            fetch_ahead(t, namespace, items, i, min(i + AHEAD, count), NULL)
-        status = transaction_delete(t, namespace, items[i].key, items[i].key_size)
+            fetch_ahead(t, namespace, items + i, min(<u64>AHEAD, count_of_items - i), probes)
+        status = delete(t, namespace, items[i].key, items[i].key_size, &sums)
         if status < 0:
             break
-        deleted[0] += status == PMKV_OK
-    return t.status
+    deleted[0] = sums.gone
+    return count(t, namespace, &sums) if t.status == PMKV_OK else t.status
 
 
 cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil:

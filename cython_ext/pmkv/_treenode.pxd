@@ -1,4 +1,5 @@
 """_treenode.pxd (L3): one node of the ordered keys: as read, searched, changed and built."""
+from libc.string cimport memcpy
 from pmkv._core cimport pmkv_load, u64
 from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn, txn_read
@@ -40,6 +41,15 @@ cdef inline u64 tree_word(const Pool* p, Txn* t, u64 place) noexcept nogil:
 cdef inline u64 parts_size(const Parts* x) noexcept nogil:
     return x.a_size + x.b_size
 
+cdef extern from *:
+    u64 __builtin_bswap64(u64) nogil
+
+cdef inline u64 head_of_key(const char* key, u64 size) noexcept nogil:
+    """The first eight bytes as a number that is ordered as they are; of fewer, as if zeros followed."""
+    cdef u64 word = 0
+    memcpy(&word, key, min(size, <u64>8))
+    return __builtin_bswap64(word)
+
 cdef int parts_compare(const Parts* x, const Parts* y) noexcept nogil
 cdef void parts_copy(const Parts* x, u64 first, char* out) noexcept nogil
 cdef u64 parts_common(const Parts* x, const Parts* y) noexcept nogil
@@ -51,6 +61,7 @@ cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child) noexc
 cdef int node_count(Pool* p, Txn* t, const Node* n, int index, u64* count) noexcept nogil
 cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,
                      bint* exact) noexcept nogil
+cdef int node_compare(Pool* p, const Node* n, int index, const char* key, u64 key_size, int* order) noexcept nogil
 cdef u64 child_word_place(const Node* n, int index) noexcept nogil
 cdef bint pieces_fit(int level, const Piece* pieces, int count, u64 room) noexcept nogil
 cdef u64 pieces_prefix(int level, const Piece* pieces, int count) noexcept nogil

@@ -28,9 +28,6 @@ from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._records cimport Item, Record, record_body_is_whole, record_parse, record_write
 from pmkv._writeset cimport Txn, txn_data, txn_data_again, txn_fail, txn_log, txn_push
 
-cdef extern from *:
-    u64 __builtin_bswap64(u64) nogil
-
 cdef enum:
     NODE_SIZE = sizeof(pmkv_tree_node)
     NODE_BITS = 7                 # 2**7 words
@@ -224,13 +221,6 @@ cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noe
     return status
 
 
-cdef inline u64 head_of_key(const char* key, u64 size) noexcept nogil:
-    """The first eight bytes as a number that is ordered as they are; of fewer, as if zeros followed."""
-    cdef u64 word = 0
-    memcpy(&word, key, min(size, <u64>8))
-    return __builtin_bswap64(word)
-
-
 cdef inline u64 head_of_entry(const char* key_header, u64 size) noexcept nogil:
     """The same of an entry of a node: eight bytes are there to load, since the orders follow the heap."""
     cdef u64 unwanted = 64 - 8 * size if size < 8 else 0
@@ -245,6 +235,16 @@ cdef int compare_entry(Pool* p, const Node* n, int index, const char* key, u64 k
     if status == PMKV_OK:
         order[0] = compare_bytes(rest, rest_size, key, key_size)
     return status
+
+
+cdef int node_compare(Pool* p, const Node* n, int index, const char* key, u64 key_size, int* order) noexcept nogil:
+    """The same of a key that need not share the prefix; the entry is tested."""
+    order[0] = -compare_prefix(n, key, key_size)
+    if not key_is_whole(p, n, index):
+        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, index))
+    if order[0]:
+        return PMKV_OK
+    return compare_entry(p, n, index, key + n.prefix_size, key_size - n.prefix_size, order)
 
 
 cdef inline int compare_prefix(const Node* n, const char* key, u64 key_size) noexcept nogil:
