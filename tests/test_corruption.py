@@ -33,7 +33,7 @@ MODEL = make_model()
 def pool(pool_path: Path) -> Path:
     """A closed pool with the model, and with what deletes and overwrites leave behind."""
     with pmkv.open(pool_path) as db:
-        db.put_many((key, b"old" + value) for key, value in MODEL.items())
+        db.put_many((key, b"old" + value[::-1]) for key, value in MODEL.items())
         db.put_many((b"gone%d" % i, bytes(i)) for i in range(500))
         for key, value in MODEL.items():
             db[key] = value

@@ -27,11 +27,10 @@ from pmkv._writeset cimport (
     Txn, is_own, txn_count, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
 )
 from pmkv._space cimport space_retire
-from pmkv._treefill cimport TreeKey, keytree_insert_all
+from pmkv._treefill cimport FILL_MAX, TreeKey, keytree_insert_all
 
 cdef enum:
     AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
-    CHUNK = 1 << 14               # keys that go into the order together: so much memory, and no more
 
 
 # What steps do to the counts of their namespace (T1): a batch changes these once.
@@ -277,7 +276,7 @@ cdef int put_chunk(Txn* t, u64 namespace, const Item* items, u64 count_of_items,
 
 cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil:
     cdef TreeKey* keys = NULL
-    cdef u64 done = 0, size = min(count, <u64>CHUNK)
+    cdef u64 done = 0, size = min(count, <u64>FILL_MAX)
     if t.status != PMKV_OK or count == 0:
         return t.status
     if is_ordered(t, namespace):

@@ -1,5 +1,5 @@
 """_treenode.pxd (L3): one node of the ordered keys: as read, searched, changed and built."""
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 from pmkv._core cimport pmkv_load, u64
 from pmkv._pool cimport Pool
 from pmkv._writeset cimport Txn, txn_read
@@ -49,6 +49,10 @@ cdef inline u64 head_of_key(const char* key, u64 size) noexcept nogil:
     cdef u64 word = 0
     memcpy(&word, key, min(size, <u64>8))
     return __builtin_bswap64(word)
+
+cdef inline int compare_bytes(const char* x, u64 x_size, const char* y, u64 y_size) noexcept nogil:
+    cdef int order = memcmp(x, y, min(x_size, y_size))
+    return order if order else (x_size > y_size) - (x_size < y_size)
 
 cdef int parts_compare(const Parts* x, const Parts* y) noexcept nogil
 cdef void parts_copy(const Parts* x, u64 first, char* out) noexcept nogil

@@ -44,11 +44,6 @@ cdef enum:
 
 # ---- keys in parts ---------------------------------------------------------------------------
 
-cdef inline int compare_bytes(const char* x, u64 x_size, const char* y, u64 y_size) noexcept nogil:
-    cdef int order = memcmp(x, y, min(x_size, y_size))
-    return order if order else (x_size > y_size) - (x_size < y_size)
-
-
 cdef inline char part_byte(const Parts* x, u64 at) noexcept nogil:
     return x.a[at] if at < x.a_size else x.b[at - x.a_size]
 
