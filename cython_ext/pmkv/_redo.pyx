@@ -110,10 +110,10 @@ cdef void apply(Pool* p, const u64* places, const u64* words, size_t count) noex
     pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
 
 
-cdef inline u64 ring_word(const Pool* p, u64 position, u64 index) noexcept nogil:
-    """Word `index` of the entry at `position`."""
-    cdef u64 offset = (position % ring_lines(p) * LINE_SIZE + index * 8) % p.ring_size
-    return pmkv_load(&p.m, p.ring_place + offset)
+cdef inline u64 ring_word(const Pool* p, u64 start, u64 index) noexcept nogil:
+    """Word `index` of the entry that begins `start` bytes behind the ring's start."""
+    cdef u64 offset = start + index * 8
+    return pmkv_load(&p.m, p.ring_place + (offset - p.ring_size if offset >= p.ring_size else offset))
 
 
 cdef inline void flush_once(Pool* p, u64 place, u64* recent) noexcept nogil:
@@ -127,17 +127,17 @@ cdef inline void flush_once(Pool* p, u64 place, u64* recent) noexcept nogil:
 
 cdef u64 flush_entry(Pool* p, u64 position, u64* recent) noexcept nogil:
     """Flushes in place what an entry of ours says; where the next one is."""
-    cdef u64 counts = ring_word(p, position, 2), word, i, size
+    cdef u64 start = position % ring_lines(p) * LINE_SIZE, counts = ring_word(p, start, 2), word, i, size
     cdef u64 ranges = counts >> 32 & 0xffff, words = counts >> 48, at = sizeof(pmkv_entry) // 8
     cdef bint is_inline = (counts >> 16 & PMKV_ENTRY_INLINE) != 0
     size = sizeof(pmkv_entry) + ranges * 8 + words * 16
     for i in range(ranges if is_inline else 0):
-        word = ring_word(p, position, at + i)
+        word = ring_word(p, start, at + i)
         size += (word >> 40) << GRANULE_SHIFT
         pmkv_flush(&p.m, (word & GRANULE_MASK) << GRANULE_SHIFT, (word >> 40) << GRANULE_SHIFT, PMKV_FLUSH_CARRIED)
     at += ranges
     for i in range(words):
-        flush_once(p, ring_word(p, position, at + 2 * i), recent)
+        flush_once(p, ring_word(p, start, at + 2 * i), recent)
     return position + (size + LINE_SIZE - 1) // LINE_SIZE
 
 

@@ -106,11 +106,15 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
     cdef Probe probe
     cdef Sums sums
+    cdef u64 place = 0
     cdef int status
     if t.status != PMKV_OK or locate(t, namespace, item.key, item.key_size, &probe) != PMKV_OK:
         return t.status
+    mapping_prefetch_bucket(t.p, &probe)
+    if mode == PUT_ALWAYS:        # a record is written in any case: its room is found while the bucket comes
+        record_allocate_all(t, item, 1, &place)
     memset(&sums, 0, sizeof(Sums))
-    status = put(t, namespace, item, mode, &probe, 0, &sums)
+    status = put(t, namespace, item, mode, &probe, place, &sums)
     return count(t, namespace, &sums) if status == PMKV_OK else status
 
 
