@@ -77,6 +77,8 @@ def ordered(sim: Simulator, rng: random.Random, rounds: int) -> None:
             sim.put(rng.choice(names), rng.randbytes(rng.choice((0, 20))))
         else:
             sim.delete(rng.choice(names))
+    for count in (12, 40):  # more than go into the order together, and nodes divide meanwhile
+        sim.put_many({name: b"" for name in rng.sample(names, count)})
     for i, name in enumerate(rng.sample(names, len(names))):
         sim.delete(name, explored=i % 10 == 0)
         if i % 5 == 0:
