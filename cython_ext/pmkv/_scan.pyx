@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
-from pmkv._arguments cimport Bytes, read_bytes, release
+from pmkv._arguments cimport as_bytes
 from pmkv._core cimport *
 from pmkv._engine cimport Moment
 from pmkv._expiry cimport anything_expires
@@ -39,7 +39,11 @@ cdef extern from "recycle.h":
     void pmkv_pair_clear(PyObject** pair)
 
 cdef enum:
-    REACH = 28                    # keys that are under way at most; the one given last is in the ring as well
+    STEP = 4                      # keys that every step of the pipeline takes on at once: see _lookahead.pyx
+    REACH = 7 * STEP              # keys that are copied ahead at most; the one given last is in the ring as well
+    ASKED = 5 * STEP              # of these, whose records are asked for
+    SETTLED = 3 * STEP            # and whose alternate buckets have been looked at
+    FIRST = 3 * STEP              # that are copied ahead at first
     TURN = 4096                   # keys after which other threads run, and Ctrl-C comes through
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
@@ -79,21 +83,24 @@ cdef int compare(const char* x, u64 x_size, const char* y, u64 y_size) noexcept:
     return order if order else (x_size > y_size) - (x_size < y_size)
 
 
-cdef bytes bound(object key):
-    cdef Bytes b
-    if key is None:
-        return None
-    read_bytes(key, &b, True)
-    try:
-        return b.data[:b.size]
-    finally:
-        release(&b)
+cdef inline bytes bound(object key):
+    return None if key is None else as_bytes(key, True)
 
 
 cdef bytes after_prefix(bytes prefix):
     """The first key behind all that begin so, or None."""
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes([stem[len(stem) - 1] + 1]) if stem else None
+    cdef Py_ssize_t size = len(prefix)
+    cdef bytes key
+    cdef unsigned char* end
+    while size and <unsigned char>prefix[size - 1] == 255:
+        size -= 1
+    if size == 0:
+        return None
+    key = PyBytes_FromStringAndSize(NULL, size)   # never one that the interpreter shares
+    end = <unsigned char*>PyBytes_AS_STRING(key)
+    memcpy(end, PyBytes_AS_STRING(prefix), size)
+    end[size - 1] += 1
+    return key
 
 
 cdef Range range_of(object prefix, object start, object stop, bint include_start, bint include_stop):
@@ -108,6 +115,12 @@ cdef Range range_of(object prefix, object start, object stop, bint include_start
         if end is not None and (r.high is None or r.high >= end):
             r.high, r.include_high = end, False
     return r
+
+
+cdef Range range_in(dict bounds):
+    """That of the arguments of a scan that restrict it."""
+    return range_of(bounds.get("prefix"), bounds.get("start"), bounds.get("stop"),
+                    bounds.get("include_start", True), bounds.get("include_stop", False))
 
 
 # ---- scans -------------------------------------------------------------------------------------
@@ -312,14 +325,15 @@ cdef class Scan:
         return not self.tree_ended or (self.past and (self.version_ready or not self.versions_ended))
 
     cdef u64 fetch(self, u64 first, u64 distance) noexcept:
-        cdef u64 end = min(self.located, self.given + distance)
+        """Not too many at once, where it has just begun."""
+        cdef u64 end = min(self.located, min(self.given + distance, first + 2 * STEP))
         ahead_fetch(self.table.pool, self.ring, first, end)
         return end
 
     cdef int advance(self) except -1:
         """Moves every step of the pipeline on by what is due."""
         cdef Reader table = self.table
-        cdef u64 end, step
+        cdef u64 end
         cdef int status
         if self.given >= self.breath:
             self.breath = self.given + TURN
@@ -327,7 +341,6 @@ cdef class Scan:
             table.need_reader()
         if self.stamp != self.stamp_now():
             self.restart()
-        step = max(1, self.reach // 4)
         end = self.given + min(self.reach, self.left)
         while self.copied < end and self.may_have_more():
             self.copy_next()
@@ -336,9 +349,9 @@ cdef class Scan:
             if status != PMKV_OK:
                 table.e.fail(status)
             self.located = self.copied
-            self.asked = self.fetch(self.asked, step * 3)
-            self.settled = self.fetch(self.settled, step * 2)
-        self.due = min(self.given + step, self.copied)
+            self.asked = self.fetch(self.asked, ASKED)
+            self.settled = self.fetch(self.settled, SETTLED)
+        self.due = min(self.given + STEP, self.copied)
         self.reach = min(self.reach * 2, <u64>REACH)
         return 0
 
@@ -432,22 +445,21 @@ cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 mos
     s.now = table.now() if s.moment is None else s.moment.time
     s.entries = table.entry_word()
     s.restart()
-    s.reach = REACH
+    s.reach = FIRST
     s.breath = TURN
     return s
 
 
-def scan(Reader table not None, int shows, *, prefix=None, start=None, stop=None, bint include_start=True,
-         bint include_stop=False, bint reverse=False, limit=None):
-    """An iterator over keys, values or items (`shows`: of SHOW) of a range."""
+def scan(Reader table not None, int shows, dict bounds=None, bint reverse=False, limit=None):
+    """An iterator over keys, values or items (`shows`: of SHOW) of a range: of all keys, without bounds."""
     cdef u64 most = ~<u64>0 if limit is None else min(max(0, as_index(limit)), ~<u64>0)
-    cdef Range bounds
+    cdef Range r
     table.need_reader()
     if not table.ordered:
-        need_no_order(prefix is not None or start is not None or stop is not None or reverse)
+        need_no_order(reverse or (bounds and not bounds.keys().isdisjoint(("prefix", "start", "stop"))))
         return unordered(table, <Shows>shows, most)
-    bounds = range_of(prefix, start, stop, include_start, include_stop)
-    return scan_of(table, <Shows>shows, bounds, reverse, most)
+    r = range_in(bounds) if bounds else Range.__new__(Range)
+    return scan_of(table, <Shows>shows, r, reverse, most)
 
 
 cdef int need_no_order(bint wanted) except -1:
@@ -633,7 +645,7 @@ cdef class Cursor:
 
     def __iter__(self):
         """Items from the key that it is on, or else from the first, to the last."""
-        return scan(self.table, SHOW_ITEMS, start=self.at)
+        return scan(self.table, SHOW_ITEMS, {"start": self.at})
 
 
 def is_within(key, *, prefix=None, start=None, stop=None, bint include_start=True, bint include_stop=False):
