@@ -17,14 +17,16 @@ from pmkv._core cimport *
 from pmkv._engine cimport Moment
 from pmkv._expiry cimport anything_expires
 from pmkv._keytree cimport (
-    TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
+    Path, Step, TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
 from pmkv._lookahead cimport INSIDE, RING, Ahead, ahead_at, ahead_fetch, ahead_locate, ahead_match
 from pmkv._mapping cimport mapping_match
 from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, VERIFY_NOTHING, Reader, Shows, pmkv_bytes
 from pmkv._records cimport Record, record_body_is_whole, record_commit
 from pmkv._transaction cimport transaction_find_any
-from pmkv._treenode cimport Node, Piece, node_copy, node_piece, parts_copy, parts_size
+from pmkv._treenode cimport (
+    COPY_ROOM, Node, Piece, node_child, node_copy, node_piece, node_prefetch, parts_copy, parts_size,
+)
 from pmkv._unordered cimport unordered
 from pmkv._versions cimport (
     BEFORE_KEY, BEHIND_ALL, BEHIND_KEY, Edge, Version, version_free, version_read, version_record, versions_seek,
@@ -140,6 +142,7 @@ cdef class Scan:
     cdef Shows shows
     cdef bint reverse
     cdef bint tree_ended          # the tree has no more keys to copy
+    cdef bint within              # all of the leaf's keys are in the range, from here on
     cdef bint versions_ended
     cdef bint over                # it has said that there are no more
     cdef bint past                # something was committed since its moment
@@ -229,6 +232,8 @@ cdef class Scan:
         self.version_ready = False
         if status < 0 or other < 0:
             self.table.e.fail(status if status < 0 else other)
+        if status == PMKV_OK:
+            self.enter_leaf()
         return 0
 
     cdef bint is_beyond(self, const char* key, u64 size) noexcept:
@@ -246,6 +251,32 @@ cdef class Scan:
             self.version_ready = not self.versions_ended and v.born < self.moment.at <= v.died
         return 0
 
+    cdef int enter_leaf(self) noexcept:
+        """Looks once whether the range goes on behind the leaf: then its keys need no look each."""
+        cdef const Node* leaf = path_end(&self.cursor.path)
+        cdef char last[INSIDE + COPY_ROOM]
+        cdef u64 size
+        self.within = (self.bounds.low if self.reverse else self.bounds.high) is None
+        if not self.within and node_copy(self.table.pool, leaf, 0 if self.reverse else leaf.count - 1, last,
+                                         INSIDE, &size):
+            self.within = not self.is_beyond(last, size)
+        return 0
+
+    cdef int ask_for_next_leaf(self) noexcept:
+        """If it will be needed: for the leaves behind it, keytree_next_leaf() does so."""
+        cdef Path* path = &self.cursor.path
+        cdef Step* parent
+        cdef int index = self.cursor.index, next
+        cdef u64 child, here = index + 1 if self.reverse else path_end(path).count - index
+        if path.length == 1 or not self.within or self.left <= here:
+            return 0
+        parent = &path.step[path.length - 2]
+        next = parent.index + (-1 if self.reverse else 1)
+        if 0 <= next < parent.node.count:
+            if node_child(self.table.pool, self.table.t, &parent.node, next, &child) == PMKV_OK:
+                node_prefetch(self.table.pool, child)
+        return 0
+
     cdef bint is_in_leaf(self) noexcept:
         return 0 <= self.cursor.index < path_end(&self.cursor.path).count
 
@@ -255,12 +286,14 @@ cdef class Scan:
         cdef int status = PMKV_OK
         while status == PMKV_OK and not self.is_in_leaf():
             status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
+            if status == PMKV_OK:
+                self.enter_leaf()
         self.tree_ended = status == PMKV_NOT_FOUND
         if status < 0:
             table.e.fail(status)
         if status == PMKV_OK:
             self.copy_key(a)
-            self.tree_ended = self.is_beyond(a.key, a.size)
+            self.tree_ended = not self.within and self.is_beyond(a.key, a.size)
         return 0
 
     cdef inline int copy_key(self, Ahead* a) except -1:
@@ -446,6 +479,8 @@ cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 mos
     s.entries = table.entry_word()
     s.restart()
     s.reach = FIRST
+    if not s.tree_ended:
+        s.ask_for_next_leaf()
     s.breath = TURN
     return s
 
