@@ -129,12 +129,13 @@ cdef Range range_in(dict bounds):
 
 @final
 cdef class Scan:
-    """Keys of a range in order, or backwards: a pipeline of three steps.
+    """Keys of a range in order, or backwards: a pipeline, whose steps take some keys at a time.
 
-    Keys are copied and their buckets asked for, several at a time; a while later their records, then they
-    are given out.  Where it is, it remembers as the key given last: whatever was committed meanwhile, it empties
-    the pipeline and goes on behind that key.  From the first such commit on there are two sources:
-    the keys of the tree, of which some have come since or have newer records, and the versions.
+    Keys are copied and their buckets asked for; a while later their records, or other buckets and then
+    the records; then they are given out.  Where it is, it remembers as the key given last: whatever was
+    committed meanwhile, it empties the pipeline and goes on behind that key.  From the first such commit
+    on there are two sources: the keys of the tree, of which some have come since or have newer records,
+    and the versions.
     """
     cdef Reader table
     cdef Moment moment            # None in a transaction
@@ -231,6 +232,7 @@ cdef class Scan:
         self.versions_ended = other == PMKV_NOT_FOUND
         self.version_ready = False
         if status < 0 or other < 0:
+            self.stamp = ~self.stamp      # there is no place: whoever goes on after the error looks for it again
             self.table.e.fail(status if status < 0 else other)
         if status == PMKV_OK:
             self.enter_leaf()
