@@ -4,7 +4,7 @@ from typing import Any, Final, Literal, Self, final
 from typing_extensions import disjoint_base
 
 from pmkv._reading import Reader
-from pmkv._types import Key
+from pmkv._types import Bounds, Key
 from pmkv._unordered import Unordered
 
 SHOW: Final[dict[Literal["keys", "values", "items"], int]]
@@ -12,12 +12,7 @@ SHOW: Final[dict[Literal["keys", "values", "items"], int]]
 def scan(
     table: Reader,
     shows: int,
-    *,
-    prefix: Key | None = None,
-    start: Key | None = None,
-    stop: Key | None = None,
-    include_start: bool = True,
-    include_stop: bool = False,
+    bounds: Bounds | None = None,
     reverse: bool = False,
     limit: int | None = None,
 ) -> Scan | Unordered: ...

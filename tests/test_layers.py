@@ -28,7 +28,7 @@ MODULES = [
     ["_blocks"],
     ["_records"],  # L3
     ["_mapping", "_treenode"],
-    ["_keytree"],
+    ["_keytree", "_lookahead"],
     ["_mapmove", "_treemove", "_treefill"],
     ["_versions", "_expiry"],  # L4
     ["_space"],

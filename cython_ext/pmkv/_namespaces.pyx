@@ -134,7 +134,7 @@ def totals(Table source not None):
     All of one commit: a part must not be more than the whole.
     """
     cdef u64 place, entries = 0, live_bytes = 0
-    hidden = _scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)    # counted until they are gone
+    hidden = _scan.scan(catalogue_of(source), _scan.SHOW["keys"], {"prefix": HIDDEN})    # counted until they are gone
     listed = [name.encode() for name in names(source)] + list(hidden)
     source.e.wait_for_writer()    # from here on nothing gives the GIL up
     roots = [find(source, name) for name in listed]
@@ -148,7 +148,7 @@ def totals(Table source not None):
 def names(Table source not None):
     """The names of all namespaces, sorted."""
     try:
-        return [name.decode() for name in _scan.scan(catalogue_of(source), _scan.SHOW["keys"], start=b"\1")]
+        return [name.decode() for name in _scan.scan(catalogue_of(source), _scan.SHOW["keys"], {"start": b"\1"})]
     except UnicodeDecodeError:
         source.e.damaged(PMKV_CHECK_RECORD, ROOT_CATALOGUE)
 
@@ -252,7 +252,7 @@ def finish_drops(Table source not None):
     try:
         seen = set()
         while True:
-            hidden = set(_scan.scan(catalogue_of(source), _scan.SHOW["keys"], prefix=HIDDEN)) - seen
+            hidden = set(_scan.scan(catalogue_of(source), _scan.SHOW["keys"], {"prefix": HIDDEN})) - seen
             if not hidden:
                 return
             seen |= hidden

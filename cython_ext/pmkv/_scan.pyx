@@ -12,20 +12,21 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
-from pmkv._arguments cimport Bytes, read_bytes, release
+from pmkv._arguments cimport as_bytes
 from pmkv._core cimport *
 from pmkv._engine cimport Moment
 from pmkv._expiry cimport anything_expires
 from pmkv._keytree cimport (
-    TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
+    Path, Step, TreeCursor, keytree_at, keytree_edge, keytree_next_leaf, keytree_rank, keytree_seek, path_end,
 )
-from pmkv._mapping cimport (
-    Probe, mapping_hash, mapping_locate, mapping_match_prefetched, mapping_prefetch_bucket, mapping_prefetch_record,
-)
-from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, Reader, Shows, pmkv_bytes
-from pmkv._records cimport Record, record_commit
+from pmkv._lookahead cimport INSIDE, RING, Ahead, ahead_at, ahead_fetch, ahead_locate, ahead_match
+from pmkv._mapping cimport mapping_match
+from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, VERIFY_NOTHING, Reader, Shows, pmkv_bytes
+from pmkv._records cimport Record, record_body_is_whole, record_commit
 from pmkv._transaction cimport transaction_find_any
-from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
+from pmkv._treenode cimport (
+    COPY_ROOM, Node, Piece, node_child, node_copy, node_piece, node_prefetch, parts_copy, parts_size,
+)
 from pmkv._unordered cimport unordered
 from pmkv._versions cimport (
     BEFORE_KEY, BEHIND_ALL, BEHIND_KEY, Edge, Version, version_free, version_read, version_record, versions_seek,
@@ -40,9 +41,11 @@ cdef extern from "recycle.h":
     void pmkv_pair_clear(PyObject** pair)
 
 cdef enum:
-    LAG = 14                      # keys between two steps of the pipeline
-    RING = 32                     # at least 2 * LAG of them are under way, and the one given last
-    INSIDE = 64                   # bytes of a key that need no memory of their own
+    STEP = 4                      # keys that every step of the pipeline takes on at once: see _lookahead.pyx
+    REACH = 7 * STEP              # keys that are copied ahead at most; the one given last is in the ring as well
+    ASKED = 5 * STEP              # of these, whose records are asked for
+    SETTLED = 3 * STEP            # and whose alternate buckets have been looked at
+    FIRST = 3 * STEP              # that are copied ahead at first
     TURN = 4096                   # keys after which other threads run, and Ctrl-C comes through
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
@@ -82,21 +85,24 @@ cdef int compare(const char* x, u64 x_size, const char* y, u64 y_size) noexcept:
     return order if order else (x_size > y_size) - (x_size < y_size)
 
 
-cdef bytes bound(object key):
-    cdef Bytes b
-    if key is None:
-        return None
-    read_bytes(key, &b, True)
-    try:
-        return b.data[:b.size]
-    finally:
-        release(&b)
+cdef inline bytes bound(object key):
+    return None if key is None else as_bytes(key, True)
 
 
 cdef bytes after_prefix(bytes prefix):
     """The first key behind all that begin so, or None."""
-    stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes([stem[len(stem) - 1] + 1]) if stem else None
+    cdef Py_ssize_t size = len(prefix)
+    cdef bytes key
+    cdef unsigned char* end
+    while size and <unsigned char>prefix[size - 1] == 255:
+        size -= 1
+    if size == 0:
+        return None
+    key = PyBytes_FromStringAndSize(NULL, size)   # never one that the interpreter shares
+    end = <unsigned char*>PyBytes_AS_STRING(key)
+    memcpy(end, PyBytes_AS_STRING(prefix), size)
+    end[size - 1] += 1
+    return key
 
 
 cdef Range range_of(object prefix, object start, object stop, bint include_start, bint include_stop):
@@ -113,27 +119,23 @@ cdef Range range_of(object prefix, object start, object stop, bint include_start
     return r
 
 
+cdef Range range_in(dict bounds):
+    """That of the arguments of a scan that restrict it."""
+    return range_of(bounds.get("prefix"), bounds.get("start"), bounds.get("stop"),
+                    bounds.get("include_start", True), bounds.get("include_stop", False))
+
+
 # ---- scans -------------------------------------------------------------------------------------
-
-cdef struct Ahead:
-    char* key
-    u64 size
-    char* larger                  # memory of its own for a long key
-    u64 larger_size
-    char inside[INSIDE]
-    u64 version                   # place of the record, if it is a version
-    u64 born
-    Probe probe
-
 
 @final
 cdef class Scan:
-    """Keys of a range in order, or backwards: a pipeline of three steps.
+    """Keys of a range in order, or backwards: a pipeline, whose steps take some keys at a time.
 
-    A key is copied and its bucket asked for, LAG keys later its record, LAG later it is given out.
-    Where it is, it remembers as the key given last: whatever was committed meanwhile, it empties
-    the pipeline and goes on behind that key.  From the first such commit on there are two sources:
-    the keys of the tree, of which some have come since or have newer records, and the versions.
+    Keys are copied and their buckets asked for; a while later their records, or other buckets and then
+    the records; then they are given out.  Where it is, it remembers as the key given last: whatever was
+    committed meanwhile, it empties the pipeline and goes on behind that key.  From the first such commit
+    on there are two sources: the keys of the tree, of which some have come since or have newer records,
+    and the versions.
     """
     cdef Reader table
     cdef Moment moment            # None in a transaction
@@ -141,6 +143,7 @@ cdef class Scan:
     cdef Shows shows
     cdef bint reverse
     cdef bint tree_ended          # the tree has no more keys to copy
+    cdef bint within              # all of the leaf's keys are in the range, from here on
     cdef bint versions_ended
     cdef bint over                # it has said that there are no more
     cdef bint past                # something was committed since its moment
@@ -149,7 +152,9 @@ cdef class Scan:
     cdef u64 left                 # so many may still be given
     cdef u64 entries              # the word that counts them, when it began
     cdef u64 stamp                # of the tree that the cursor is in
-    cdef u64 copied, asked, given
+    cdef u64 copied, located, asked, settled, given
+    cdef u64 due                  # when so many are given, every step moves on
+    cdef u64 breath               # and then others run
     cdef u64 reach                # how far it looks ahead: not far, where each step meets a commit
     cdef TreeCursor cursor        # the next key to copy
     cdef TreeCursor version_cursor
@@ -211,11 +216,11 @@ cdef class Scan:
 
     cdef int restart(self) except -1:
         """Empties the pipeline and finds the place again."""
-        cdef Ahead* last = &self.ring[(self.given - 1) % RING]
+        cdef Ahead* last = ahead_at(self.ring, self.given - 1)
         cdef const char* key = last.key if self.given else NULL
         cdef u64 size = last.size if self.given else 0
         cdef int status, other = PMKV_NOT_FOUND
-        self.copied = self.asked = self.given
+        self.copied = self.located = self.asked = self.settled = self.due = self.given
         self.reach = 2
         self.stamp = self.stamp_now()
         self.past = self.moment is not None and self.stamp != self.moment.at
@@ -227,7 +232,10 @@ cdef class Scan:
         self.versions_ended = other == PMKV_NOT_FOUND
         self.version_ready = False
         if status < 0 or other < 0:
+            self.stamp = ~self.stamp      # there is no place: whoever goes on after the error looks for it again
             self.table.e.fail(status if status < 0 else other)
+        if status == PMKV_OK:
+            self.enter_leaf()
         return 0
 
     cdef bint is_beyond(self, const char* key, u64 size) noexcept:
@@ -245,32 +253,73 @@ cdef class Scan:
             self.version_ready = not self.versions_ended and v.born < self.moment.at <= v.died
         return 0
 
-    cdef int next_of_tree(self, Piece* piece) except -1:
-        """The key under the cursor; tree_ended if there is none."""
+    cdef int enter_leaf(self) noexcept:
+        """Looks once whether the range goes on behind the leaf: then its keys need no look each."""
+        cdef const Node* leaf = path_end(&self.cursor.path)
+        cdef char last[INSIDE + COPY_ROOM]
+        cdef u64 size
+        self.within = (self.bounds.low if self.reverse else self.bounds.high) is None
+        if not self.within and node_copy(self.table.pool, leaf, 0 if self.reverse else leaf.count - 1, last,
+                                         INSIDE, &size):
+            self.within = not self.is_beyond(last, size)
+        return 0
+
+    cdef int ask_for_next_leaf(self) noexcept:
+        """If it will be needed: for the leaves behind it, keytree_next_leaf() does so."""
+        cdef Path* path = &self.cursor.path
+        cdef Step* parent
+        cdef int index = self.cursor.index, next
+        cdef u64 child, here = index + 1 if self.reverse else path_end(path).count - index
+        if path.length == 1 or not self.within or self.left <= here:
+            return 0
+        parent = &path.step[path.length - 2]
+        next = parent.index + (-1 if self.reverse else 1)
+        if 0 <= next < parent.node.count:
+            if node_child(self.table.pool, self.table.t, &parent.node, next, &child) == PMKV_OK:
+                node_prefetch(self.table.pool, child)
+        return 0
+
+    cdef bint is_in_leaf(self) noexcept:
+        return 0 <= self.cursor.index < path_end(&self.cursor.path).count
+
+    cdef int next_of_tree(self, Ahead* a) except -1:
+        """Copies the key under the cursor; tree_ended if there is none in the range."""
         cdef Reader table = self.table
         cdef int status = PMKV_OK
-        while status == PMKV_OK and not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
+        while status == PMKV_OK and not self.is_in_leaf():
             status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
-        if status == PMKV_OK:
-            status = node_piece(table.pool, table.t, path_end(&self.cursor.path), self.cursor.index, piece)
+            if status == PMKV_OK:
+                self.enter_leaf()
         self.tree_ended = status == PMKV_NOT_FOUND
         if status < 0:
             table.e.fail(status)
+        if status == PMKV_OK:
+            self.copy_key(a)
+            self.tree_ended = not self.within and self.is_beyond(a.key, a.size)
+        return 0
+
+    cdef inline int copy_key(self, Ahead* a) except -1:
+        cdef const Node* leaf = path_end(&self.cursor.path)
+        cdef Piece piece
+        cdef int status
+        if node_copy(self.table.pool, leaf, self.cursor.index, a.inside, INSIDE, &a.size):
+            a.key = a.inside
+            return 0
+        status = node_piece(self.table.pool, self.table.t, leaf, self.cursor.index, &piece)
+        if status != PMKV_OK:
+            self.table.e.fail(status)
+        self.reserve(a, parts_size(&piece.key))
+        parts_copy(&piece.key, 0, a.key)
         return 0
 
     # -- the pipeline --
 
     cdef int copy_next(self) except -1:
         """The next key of either source goes into the pipeline, if there is one in the range."""
-        cdef Ahead* a = &self.ring[self.copied % RING]
-        cdef Piece piece
+        cdef Ahead* a = ahead_at(self.ring, self.copied)
         cdef int order
         if not self.tree_ended:
-            self.next_of_tree(&piece)
-        if not self.tree_ended:
-            self.reserve(a, parts_size(&piece.key))
-            parts_copy(&piece.key, 0, a.key)
-            self.tree_ended = self.is_beyond(a.key, a.size)
+            self.next_of_tree(a)
         if self.past:
             self.next_version()
             if self.version_ready:
@@ -280,7 +329,6 @@ cdef class Scan:
         if self.tree_ended:
             return 0
         a.version = 0
-        self.locate(a)
         self.cursor.index += -1 if self.reverse else 1
         self.copied += 1
         return 0
@@ -292,17 +340,6 @@ cdef class Scan:
         pmkv_prefetch(pmkv_at(&self.table.pool.m, a.version))
         self.version_ready = False
         self.copied += 1
-        return 0
-
-    cdef int locate(self, Ahead* a) except -1:
-        cdef Reader table = self.table
-        cdef int status
-        if not self.looks:
-            return 0
-        status = mapping_locate(table.pool, table.t, table.mapping, mapping_hash(table.pool, a.key, a.size), &a.probe)
-        if status != PMKV_OK:
-            table.e.fail(status)
-        mapping_prefetch_bucket(table.pool, &a.probe)
         return 0
 
     cdef int reserve(self, Ahead* a, u64 size) except -1:
@@ -322,23 +359,47 @@ cdef class Scan:
     cdef bint may_have_more(self) noexcept:
         return not self.tree_ended or (self.past and (self.version_ready or not self.versions_ended))
 
+    cdef u64 fetch(self, u64 first, u64 distance) noexcept:
+        """Not too many at once, where it has just begun."""
+        cdef u64 end = min(self.located, min(self.given + distance, first + 2 * STEP))
+        ahead_fetch(self.table.pool, self.ring, first, end)
+        return end
+
     cdef int advance(self) except -1:
         """Moves every step of the pipeline on by what is due."""
-        cdef Ahead* a
+        cdef Reader table = self.table
+        cdef u64 end
+        cdef int status
+        if self.given >= self.breath:
+            self.breath = self.given + TURN
+            table.let_others_run()
+            table.need_reader()
         if self.stamp != self.stamp_now():
             self.restart()
-        while self.copied - self.given < min(self.reach, self.left) and self.may_have_more():
+        end = self.given + min(self.reach, self.left)
+        while self.copied < end and self.may_have_more():
             self.copy_next()
-        while self.asked < self.copied and self.asked < self.given + (self.reach + 1) // 2:
-            a = &self.ring[self.asked % RING]
-            if a.version == 0 and self.looks:
-                mapping_prefetch_record(self.table.pool, &a.probe)
-            self.asked += 1
-        self.reach = min(self.reach + 1, <u64>(2 * LAG))
+        if self.looks:
+            status = ahead_locate(table.pool, table.t, table.mapping, self.ring, self.located, self.copied)
+            if status != PMKV_OK:
+                table.e.fail(status)
+            self.located = self.copied
+            self.asked = self.fetch(self.asked, ASKED)
+            self.settled = self.fetch(self.settled, SETTLED)
+        self.due = min(self.given + STEP, self.copied)
+        self.reach = min(self.reach * 2, <u64>REACH)
         return 0
 
-    cdef bint find_record(self, Ahead* a, Record* r) except -1:
+    cdef inline bint find_record(self, Ahead* a, Record* r) except -1:
         """The key's record; False if the moment does not see it, or it had expired by then."""
+        if self.table.t != NULL or not ahead_match(self.table.pool, a, r):
+            self.look_for_record(a, r)
+        if self.past and record_commit(r) >= self.moment.at:
+            return False
+        return not (r.flags & PMKV_RECORD_EXPIRY and self.table.has_expired(r, self.now))
+
+    cdef int look_for_record(self, Ahead* a, Record* r) except -1:
+        """Wherever it may be."""
         cdef Reader table = self.table
         cdef Version v
         cdef int status
@@ -348,27 +409,30 @@ cdef class Scan:
         elif table.t != NULL:
             status = transaction_find_any(table.t, table.namespace, a.key, a.size, &a.probe, r)
         else:
-            status = mapping_match_prefetched(table.pool, &a.probe, a.key, a.size, r)
+            status = mapping_match(table.pool, NULL, &a.probe, a.key, a.size, r)
         if status == PMKV_NOT_FOUND:
             table.e.damaged(PMKV_CHECK_TREE, table.namespace + NAMESPACE_KEYTREE)
         if status != PMKV_OK:
             table.fail_at(a.key[:a.size], status)
-        if self.past and record_commit(r) >= self.moment.at:
-            return False
-        return not (r.flags & PMKV_RECORD_EXPIRY and table.has_expired(r, self.now))
+        return 0
 
-    cdef Ahead* next(self, Record* r) except? NULL:
+    cdef inline bint is_at_ease(self) noexcept:
+        """Whether need_reader() would find nothing to wait for, or to refuse."""
+        cdef Reader table = self.table
+        return (table.e.usable and not table.e.running and not table.gone and table.t == NULL
+                and (table.as_of == 0 or table.moment.at != 0))
+
+    cdef inline Ahead* next(self, Record* r) except? NULL:
         """The next key, and its record where one is wanted; NULL at the end."""
         cdef Ahead* a
-        self.table.need_reader()
+        if not self.is_at_ease():
+            self.table.need_reader()
         while self.left and not self.over:
-            if self.given % TURN == TURN - 1:
-                self.table.let_others_run()
-                self.table.need_reader()
-            self.advance()
+            if self.given == self.due or self.stamp != self.stamp_now():
+                self.advance()
             if self.given == self.copied:
                 return NULL
-            a = &self.ring[self.given % RING]
+            a = ahead_at(self.ring, self.given)
             self.given += 1
             if not self.looks or self.find_record(a, r):
                 self.left -= 1
@@ -390,14 +454,22 @@ cdef class Scan:
             self.moment = None
             raise StopIteration
         if self.shows == SHOW_VALUES:
-            return self.table.value_of(&r)
+            return self.value_of(&r)
         key = self.key_of(a)      # first: a large value lets other threads run, and one may share this iterator
-        return key if self.shows == SHOW_KEYS else pmkv_pair(&self.pair, key, self.table.value_of(&r))
+        return key if self.shows == SHOW_KEYS else pmkv_pair(&self.pair, key, self.value_of(&r))
 
-    cdef object key_of(self, const Ahead* a):
+    cdef inline object key_of(self, const Ahead* a):
         if self.table.keys_are_str:
             return a.key[:a.size].decode()
         return pmkv_bytes(&self.table.key_spares, a.key, a.size)
+
+    cdef inline object value_of(self, const Record* r):
+        """The table's value_of(); inline for a plain value that lies in a whole record."""
+        cdef Reader table = self.table
+        if r.flags == 0 and table.loads is None and (
+                (table.verify == VERIFY_NOTHING and table.encoder is None) or record_body_is_whole(table.pool, r)):
+            return pmkv_bytes(&table.value_spares, r.value, r.value_size)
+        return table.value_of(r)
 
 
 cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 most):
@@ -408,21 +480,23 @@ cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 mos
     s.now = table.now() if s.moment is None else s.moment.time
     s.entries = table.entry_word()
     s.restart()
-    s.reach = 2 * LAG
+    s.reach = FIRST
+    if not s.tree_ended:
+        s.ask_for_next_leaf()
+    s.breath = TURN
     return s
 
 
-def scan(Reader table not None, int shows, *, prefix=None, start=None, stop=None, bint include_start=True,
-         bint include_stop=False, bint reverse=False, limit=None):
-    """An iterator over keys, values or items (`shows`: of SHOW) of a range."""
+def scan(Reader table not None, int shows, dict bounds=None, bint reverse=False, limit=None):
+    """An iterator over keys, values or items (`shows`: of SHOW) of a range: of all keys, without bounds."""
     cdef u64 most = ~<u64>0 if limit is None else min(max(0, as_index(limit)), ~<u64>0)
-    cdef Range bounds
+    cdef Range r
     table.need_reader()
     if not table.ordered:
-        need_no_order(prefix is not None or start is not None or stop is not None or reverse)
+        need_no_order(reverse or (bounds and not bounds.keys().isdisjoint(("prefix", "start", "stop"))))
         return unordered(table, <Shows>shows, most)
-    bounds = range_of(prefix, start, stop, include_start, include_stop)
-    return scan_of(table, <Shows>shows, bounds, reverse, most)
+    r = range_in(bounds) if bounds else Range.__new__(Range)
+    return scan_of(table, <Shows>shows, r, reverse, most)
 
 
 cdef int need_no_order(bint wanted) except -1:
@@ -608,7 +682,7 @@ cdef class Cursor:
 
     def __iter__(self):
         """Items from the key that it is on, or else from the first, to the last."""
-        return scan(self.table, SHOW_ITEMS, start=self.at)
+        return scan(self.table, SHOW_ITEMS, {"start": self.at})
 
 
 def is_within(key, *, prefix=None, start=None, stop=None, bint include_start=True, bint include_stop=False):

@@ -7,6 +7,7 @@ from pmkv._writeset cimport Txn, txn_read
 cdef enum:
     TREE_LEVELS = 16             # more than 2**40 keys need
     PIECES_MAX = 132             # two full nodes, and what comes in
+    COPY_ROOM = 16               # bytes that node_copy() may write behind a key
 
 # A key in two parts, one after the other: what its node shares, and the rest.
 cdef struct Parts:
@@ -61,6 +62,7 @@ cdef void parts_cut(Parts* x, u64 size) noexcept nogil
 cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil
 cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noexcept nogil
+cdef bint node_copy(Pool* p, const Node* n, int index, char* out, u64 room, u64* size) noexcept nogil
 cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child) noexcept nogil
 cdef int node_count(Pool* p, Txn* t, const Node* n, int index, u64* count) noexcept nogil
 cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,

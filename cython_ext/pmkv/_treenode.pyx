@@ -216,6 +216,29 @@ cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noe
     return status
 
 
+cdef bint node_copy(Pool* p, const Node* n, int index, char* out, u64 room, u64* size) noexcept nogil:
+    """Copies a whole key out of a leaf, its check tested; False if node_piece() has to look.
+
+    16 bytes are there to load from anywhere in the heap, since the orders follow it; and `out` has
+    COPY_ROOM behind its `room`.  So short keys are copied without asking how long they are.
+    """
+    cdef u64 at = entry_at(n, index), rest
+    cdef const pmkv_tree_key* key = <const pmkv_tree_key*>(n.base + at)
+    cdef const char* bytes = n.base + at + KEY_HEADER
+    rest = key.size               # with FAR, it is more than any room
+    if at + KEY_HEADER + rest > n.heap or n.prefix_size + rest > room or key.check != key_check(key.size, bytes, rest):
+        return False
+    memcpy(out, n.prefix, 16)
+    if n.prefix_size > 16:
+        memcpy(out + 16, n.prefix + 16, n.prefix_size - 16)
+    out += n.prefix_size
+    memcpy(out, bytes, 16)
+    if rest > 16:
+        memcpy(out + 16, bytes + 16, rest - 16)
+    size[0] = n.prefix_size + rest
+    return True
+
+
 cdef inline u64 head_of_entry(const char* key_header, u64 size) noexcept nogil:
     """The same of an entry of a node: eight bytes are there to load, since the orders follow the heap."""
     cdef u64 unwanted = 64 - 8 * size if size < 8 else 0
