@@ -630,6 +630,13 @@ def test_dropping_the_last_reference_writes_back_and_closes(
 
 
 ENDS = {
+    "at once": (  # before the thread that writes back has begun, however long that takes
+        "import _thread\nstart = _thread.start_new_thread\n"
+        "def late(function, *more):\n"
+        "    return start(lambda: (time.sleep(5), function()))\n"
+        "_thread.start_new_thread = late\n"
+        "db = open_lazily()\ndb[b'k'] = b'v'\ndel pmkv.Store.__del__"
+    ),
     "global": "db = open_lazily()\ndb[b'k'] = b'v'",
     "cycle": "db = open_lazily()\ndb[b'k'] = b'v'\nx = [db]\nx.append(x)\ndel db, x",
     "exit": "db = open_lazily()\ndb[b'k'] = b'v'\nsys.exit(3)",
