@@ -13,10 +13,9 @@ import os
 class Descriptor:
     """An open file; `number` is -1 when it is closed. Whoever has it last closes it."""
 
-    __slots__ = ("number",)
+    number = -1  # of the class: Ctrl-C may come before anything else is there
 
     def __init__(self, path: str, flags: int, mode: int = 0o777) -> None:
-        self.number = -1
         self.number = os.open(path, flags | os.O_CLOEXEC, mode)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 import pmkv
 from pmkv import _workers
+from pmkv._descriptor import Descriptor
 
 # What comes in the middle of a finalizer is shown and goes no further.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -195,3 +196,11 @@ def test_an_interrupt_leaves_no_file_that_nobody_asked_for(
                     assert other.check() == []
                     assert what == "open" or dict(other) == {b"k": b"v"}
                 made.unlink()
+
+
+def test_a_descriptor_that_was_never_opened_can_be_let_go() -> None:
+    """So is one whose maker was interrupted before its first step."""
+    nothing = Descriptor.__new__(Descriptor)
+    nothing.close()
+    nothing.unlock()
+    assert nothing.number == -1
