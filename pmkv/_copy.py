@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
@@ -93,5 +92,7 @@ def copy_into(
     except FileExistsError:
         raise PoolExistsError(errno.EEXIST, "appeared meanwhile; it was left alone", path) from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        try:  # noqa: SIM105 - no call before it, behind which Ctrl-C might come
             os.unlink(partial)
+        except FileNotFoundError:
+            pass

@@ -7,7 +7,6 @@ keys, values and items, and what is called once a pool.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -16,6 +15,7 @@ from typing import Any, Literal, Self, overload
 from pmkv import _coding, _compaction, _namespaces, _objects, _session, _snapshot, _store
 from pmkv._arguments import human
 from pmkv._copy import copy_into
+from pmkv._descriptor import Descriptor
 from pmkv._face import Face
 from pmkv._medium import Medium
 from pmkv._types import Info, Stat
@@ -92,7 +92,7 @@ class Snapshot(_snapshot.Past, _WithNamespaces):
 class Store(_store.Core, _WithNamespaces):
     """A pool of keys and values that is open in this process. Made by `pmkv.open`."""
 
-    _fd: int = -1
+    _file: Descriptor | None = None
     _flag: str = ""
     _medium: Medium
     _options_given: dict[str, Any]
@@ -102,7 +102,7 @@ class Store(_store.Core, _WithNamespaces):
 
     def _adopt(
         self,
-        fd: int,
+        file: Descriptor,
         flag: str,
         medium: Medium,
         options: dict[str, Any],
@@ -110,7 +110,7 @@ class Store(_store.Core, _WithNamespaces):
         writeback: Writeback,
         open_other: Callable[..., Store],
     ) -> None:
-        self._fd, self._flag, self._medium, self._options_given = fd, flag, medium, options
+        self._file, self._flag, self._medium, self._options_given = file, flag, medium, options
         self._serializer, self._open_other = serializer, open_other
         self._writeback = writeback
         self._speak(serializer.dumps, serializer.loads)
@@ -261,20 +261,17 @@ class Store(_store.Core, _WithNamespaces):
     def _close_file(self) -> None:
         if self._writeback is not None:
             self._writeback.stop()
-        if self._fd >= 0:
+        if self._file is not None:
             self._detach()
-            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child's inherited mapping would keep the lock
-            os.close(self._fd)
-            self._fd = -1
+            self._file.unlock()
 
     def _forget_after_fork(self) -> None:
         if not self.closed:
             self._forked()
         if self._writeback is not None:
             self._writeback.forget_thread()
-        if self._fd >= 0:
-            os.close(self._fd)  # the lock is the open file's, which the parent still has: it stays
-            self._fd = -1
+        if self._file is not None:
+            self._file.close()  # the lock is the open file's, which the parent still has: it stays
 
     def __del__(self) -> None:
         try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from pmkv import _codec, _coding, _medium, _objects, _store
+from pmkv._descriptor import Descriptor
 from pmkv._errors import (
     Error,
     LockError,
@@ -125,11 +126,11 @@ def _lock(fd: int, path: str, writable: bool) -> None:
 
 
 @contextlib.contextmanager
-def _closing_on_error(fd: int) -> Iterator[None]:
+def _closing_on_error(file: Descriptor) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.close(fd)
+        file.close()
         raise
 
 
@@ -184,33 +185,35 @@ def _rename_new(old: str, new: str) -> None:
 
 def _make_file(
     path: str, mode: int, persistence: str, max_size: int | None, options: int, replace: bool
-) -> int:
+) -> Descriptor:
     """Makes a whole pool beside `path` and then gives it the name: there is no half of one.
 
     Returns a locked descriptor. If another process was first and `replace` is false, that
     pool is opened instead.
     """
     beside = f"{path}.new-{os.getpid()}-{secrets.token_hex(4)}"
-    fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with _closing_on_error(fd):
-            _lock(fd, path, True)
-            _make(fd, path, persistence, max_size, options)
-            os.fsync(fd)
+        file = Descriptor(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        with _closing_on_error(file):
+            _lock(file.number, path, True)
+            _make(file.number, path, persistence, max_size, options)
+            os.fsync(file.number)
             if replace:
                 os.replace(beside, path)
             else:
                 _rename_new(beside, path)
             _sync_directory(path)
-        return fd
+        return file
     except FileExistsError:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        with _closing_on_error(fd):
-            _lock(fd, path, True)
-        return fd
+        file = Descriptor(path, os.O_RDWR)
+        with _closing_on_error(file):
+            _lock(file.number, path, True)
+        return file
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        try:  # noqa: SIM105 - no call before it, behind which Ctrl-C might come
             os.unlink(beside)
+        except FileNotFoundError:
+            pass
 
 
 def _is_blank_device(fd: int) -> bool:
@@ -229,33 +232,33 @@ def _still_there(fd: int, path: str) -> bool:
 
 def _open_file(
     path: str, flag: str, mode: int, persistence: str, max_size: int | None, options: int
-) -> int:
+) -> Descriptor:
     """A locked descriptor of a pool at `path`, made as the flag allows."""
     writable = flag != "r"
     try:
-        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = Descriptor(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
     except FileNotFoundError:
         if flag in "rw":
             raise
         return _make_file(path, mode, persistence, max_size, options, False)
-    with _closing_on_error(fd):
-        device_size = _medium.device_size(fd, path)
-        _lock(fd, path, writable)
-        if not _still_there(fd, path):
-            os.close(fd)
+    with _closing_on_error(file):
+        device_size = _medium.device_size(file.number, path)
+        _lock(file.number, path, writable)
+        if not _still_there(file.number, path):
+            file.close()
             return _open_file(path, flag, mode, persistence, max_size, options)
         if device_size:
             if flag == "r":
                 raise PoolFileError(
                     errno.EOPNOTSUPP, "a DAX device cannot be opened read only", path
                 )
-            if flag == "n" or (flag == "c" and _is_blank_device(fd)):
-                _make(fd, path, persistence, max_size, options)
-        elif flag == "n" or (flag == "c" and os.fstat(fd).st_size == 0):
+            if flag == "n" or (flag == "c" and _is_blank_device(file.number)):
+                _make(file.number, path, persistence, max_size, options)
+        elif flag == "n" or (flag == "c" and os.fstat(file.number).st_size == 0):
             replaced = _make_file(path, mode, persistence, max_size, options, True)
-            os.close(fd)
+            file.close()
             return replaced
-    return fd
+    return file
 
 
 def _reopen(path: str, flag: Literal["r", "w"], options: dict[str, Any]) -> Store:
@@ -359,17 +362,17 @@ def open(
     options |= _coding.options_of(codec)
     _coding.need(None if flag == "r" else codec, _codec.Context(key))
     try:
-        fd = _open_file(path, flag, mode, persistence, limit, options)
+        file = _open_file(path, flag, mode, persistence, limit, options)
     except Error:
         raise
     except OSError as error:
         raise _wrapped(error, path, flag) from error
-    with _closing_on_error(fd):
-        medium = _medium.examine(fd, path, persistence)
+    with _closing_on_error(file):
+        medium = _medium.examine(file.number, path, persistence)
         store = Store()
         store._set_medium(
             path,
-            fd,
+            file.number,
             _store.DOMAINS.index(medium.persistence),
             medium.synchronous,
             flag != "r",
@@ -379,7 +382,7 @@ def open(
             2 if verify == "all" else int(verify),
         )
         try:
-            store._attach(medium.device_size or os.fstat(fd).st_size)
+            store._attach(medium.device_size or os.fstat(file.number).st_size)
             contradiction = _contradiction(store._options(), keys, ordered)
             if contradiction:
                 raise Error(f"{path}: {contradiction}")
@@ -392,21 +395,21 @@ def open(
             if key is not None:
                 _coding.try_key(store, context, path)
             _coding.use_codec(store, store, context, "", codec)
+            given: dict[str, Any] = {
+                "max_size": limit,
+                "persistence": persistence,
+                "verify": verify,
+                "durability": durability,
+                "buffer_size": buffer_bytes,
+                "writeback_interval": writeback_interval,
+                "cache_size": cache_bytes,
+            }
+            if values is not _UNSET:
+                given["values"] = values
+            store._adopt(file, flag, medium, given, serializer, writeback, open)
+            _open_stores[id(store)] = store
         except BaseException:
             store._close()
             store._detach()  # whoever keeps the exception keeps the store, but not this descriptor
             raise
-    given: dict[str, Any] = {
-        "max_size": limit,
-        "persistence": persistence,
-        "verify": verify,
-        "durability": durability,
-        "buffer_size": buffer_bytes,
-        "writeback_interval": writeback_interval,
-        "cache_size": cache_bytes,
-    }
-    if values is not _UNSET:
-        given["values"] = values
-    store._adopt(fd, flag, medium, given, serializer, writeback, open)
-    _open_stores[id(store)] = store
     return store

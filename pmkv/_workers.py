@@ -3,13 +3,17 @@
 Knows nothing of what the work is. It pays for functions that let the interpreter's lock go for long
 enough: a hand-over of it costs tens of microseconds. Threads of a parent are not those of its child
 after a fork: the child makes its own.
+
+Ctrl-C may come behind any call here, and nobody may wait for ever then. So nothing here takes a
+lock in Python's own code, as an executor, a semaphore or the start of a threading.Thread does:
+interrupted behind it, it keeps the lock. Queues and threads are those that C makes.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import _thread
 import os
-import threading
+import queue
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -21,30 +25,35 @@ _PIECES: Final = 4  # for each thread: who is done early takes another one
 
 
 class _Pool:
-    """The threads besides those that call."""
+    """The threads besides those that call: they take calls from a queue."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.threads: list[int] = []
 
-    def submit(self, work: Callable[[], None]) -> concurrent.futures.Future[None] | None:
-        """None: the interpreter is ending, and starts no more threads."""
-        with self.lock:
+    def ask(self, work: Callable[[], None], count: int) -> None:
+        """Has so many threads do it, when they are idle; whoever asks must not count on any."""
+        if len(self.threads) < MOST - 1:
             try:
-                if self.executor is None:
-                    self.executor = concurrent.futures.ThreadPoolExecutor(MOST - 1, "pmkv")
-                return self.executor.submit(work)
-            except RuntimeError:
-                return None
+                _thread.start_new_thread(self._serve, ())
+            except RuntimeError:  # the interpreter is ending, or makes no more
+                count = min(count, len(self.threads))
+        for _ in range(count):
+            self.calls.put(work)
+
+    def _serve(self) -> None:
+        if len(self.threads) >= MOST - 1:  # one too many: others were asked for before it began
+            return
+        self.threads.append(_thread.get_ident())
+        while True:
+            self.calls.get()()
 
 
 _pool = _Pool()
-_of_parents: list[_Pool] = []  # kept: what is left of their threads must not be waited for
 
 
 def _forget_in_child() -> None:
     global _pool
-    _of_parents.append(_pool)
     _pool = _Pool()
 
 
@@ -82,8 +91,8 @@ def run(
     if total < 2 * least or total < mean * len(values):
         return function(values)
     pieces = _cut(values, max(least, total // (threads * _PIECES)))
-    results: list[list[T]] = [[] for _ in pieces]
     waiting = deque(range(len(pieces)))
+    answers: queue.SimpleQueue[tuple[int, list[T], BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         while True:
@@ -91,15 +100,19 @@ def run(
                 index = waiting.popleft()
             except IndexError:
                 return
-            results[index] = function(pieces[index])
+            try:
+                answers.put((index, function(pieces[index]), None))
+            except BaseException as error:  # of all kinds: who has called raises it
+                answers.put((index, [], error))
 
-    helpers = [_pool.submit(work) for _ in range(min(threads, len(pieces)) - 1)]
+    _pool.ask(work, min(threads, len(pieces)) - 1)
+    results: list[list[T]] = [[] for _ in pieces]
     try:
         work()
+        for _ in pieces:  # none is left: what has no answer yet is being worked on
+            index, results[index], error = answers.get()
+            if error is not None:
+                raise error
     finally:
         waiting.clear()
-        concurrent.futures.wait([helper for helper in helpers if helper])
-    for helper in helpers:
-        if helper:
-            helper.result()
     return [result for piece in results for result in piece]

@@ -4,11 +4,13 @@ One thread a pool, made with its first lazy write. It encodes and commits a whol
 time (pmkv._buffer), as flush() does in the caller's thread; one of both at a time.
 
 A finalizer or a signal's handler may come between any two lines here, and write. So nothing here
-holds a lock: what the thread waits for is a queue that is made for that.
+holds a lock: what the thread waits for is a queue that is made for that. It is not a
+threading.Thread, whose start takes a lock in Python's own code, and keeps it if Ctrl-C comes then.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import queue
@@ -27,7 +29,8 @@ class Writeback:
         self._interval = min(interval, threading.TIMEOUT_MAX)
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended = False
-        self._thread: threading.Thread | None = None
+        self._thread: int | None = None
+        self._has_ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def flush(self) -> None:
         """What was dirty when it began is durable when it returns, or it raises why not."""
@@ -41,9 +44,9 @@ class Writeback:
 
     def _start(self) -> bool:
         """Makes the thread; False if the interpreter makes no more."""
+        atexit.register(self._end)  # here: the program may end before the thread has begun
         try:
-            name = f"pmkv writeback of {self._path}"
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+            _thread.start_new_thread(self._run, ())
         except RuntimeError:
             return False
         return True
@@ -51,15 +54,19 @@ class Writeback:
     def _run(self) -> None:
         if self._ended or self._thread is not None:  # a second one, after Ctrl-C in its start
             return
-        self._thread = threading.current_thread()
-        atexit.register(self._end)
+        self._thread = _thread.get_ident()
+        try:
+            self._write_back_in_time()
+        finally:
+            self._has_ended.put(None)
+
+    def _write_back_in_time(self) -> None:
         while not self._ended:
             self._calls.get()
             failed = False
             while self._buffer.count and not self._ended:
                 self._wait(failed)
                 failed = not self._ended and not self._try()
-        atexit.unregister(self._end)
 
     def _wait(self, failed: bool) -> None:
         """Until it is time; after a failure also where the buffer is half full."""
@@ -92,8 +99,8 @@ class Writeback:
         self._calls.put(None)
         atexit.unregister(self._end)
         thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if thread is not None and thread != _thread.get_ident():
+            self._has_ended.get()
 
     def forget_thread(self) -> None:
         """In a child of fork: the thread is its parent's, and so is the pool."""

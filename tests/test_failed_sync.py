@@ -17,13 +17,15 @@ import pmkv
 
 @contextmanager
 def writes_that_fail(db: pmkv.Store, path: Path) -> Iterator[None]:
-    good = os.dup(db._fd)
+    assert db._file is not None
+    number = db._file.number
+    good = os.dup(number)
     bad = os.open(path, os.O_RDONLY)
-    os.dup2(bad, db._fd)
+    os.dup2(bad, number)
     try:
         yield
     finally:
-        os.dup2(good, db._fd)
+        os.dup2(good, number)
         os.close(good)
         os.close(bad)
 

@@ -50,7 +50,7 @@ MODULES = [
     ["_namespaces"],
 ]
 PACKAGE = [
-    ["_errors", "_types", "_version", "_lz4", "_workers"],
+    ["_errors", "_types", "_version", "_lz4", "_workers", "_descriptor"],
     ["_objects", "_codec"],
     ["_arrays"],
     ["_arguments", "_buffer", "_cache", "_engine", "_reading"],
