@@ -73,7 +73,8 @@ cdef void sort(const TreeKey* keys, u64 count, u64* order) noexcept nogil:
 cdef int shared_steps(Txn* t, const TreeKey* key, const Path* before) noexcept nogil:
     """How many nodes the way to a key shares with that to a smaller one, or an error.
 
-    One more than there are: the leaf, too.
+    One more than there are: the leaf, too.  The next entries have been tested: the search for the smaller
+    key ended before them.
     """
     cdef const Node* n
     cdef int at, index, order = 0, status

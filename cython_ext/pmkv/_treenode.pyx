@@ -256,10 +256,8 @@ cdef int compare_entry(Pool* p, const Node* n, int index, const char* key, u64 k
 
 
 cdef int node_compare(Pool* p, const Node* n, int index, const char* key, u64 key_size, int* order) noexcept nogil:
-    """The same of a key that need not share the prefix; the entry is tested."""
+    """The same of a key that need not share the prefix."""
     order[0] = -compare_prefix(n, key, key_size)
-    if not key_is_whole(p, n, index):
-        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, index))
     if order[0]:
         return PMKV_OK
     return compare_entry(p, n, index, key + n.prefix_size, key_size - n.prefix_size, order)
@@ -361,7 +359,8 @@ cdef int store_far(Txn* t, Piece* piece) noexcept nogil:
         return txn_fail(t, PMKV_NO_MEMORY)
     parts_copy(&piece.key, 0, whole)
     memset(&item, 0, sizeof(Item))
-    item.key, item.key_size = whole, size
+    item.key = item.value = whole
+    item.key_size = size
     record_write(t, 0, &item, &piece.far)
     free(whole)
     return t.status

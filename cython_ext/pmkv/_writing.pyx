@@ -147,7 +147,6 @@ cdef class Writer(Reader):
         try:
             self.begin(not self.may_wait(v.size))
             status = self.put_one(&item, mode)
-            self.e.expires(expiry)        # not before: a sweep for room forgets what is not in the pool yet
             self.end(status)
         finally:
             release(&k)
@@ -170,6 +169,7 @@ cdef class Writer(Reader):
             with nogil:
                 status = transaction_put(&self.e.txn, self.namespace, item, mode)
             status = self.settle(status)
+        self.e.expires(item.expiry)       # not before: a sweep for room forgets what is not in the pool yet
         return status
 
     @final
