@@ -188,8 +188,9 @@ def _make_file(
     """Makes a whole pool beside `path` and then gives it the name: there is no half of one.
 
     Returns a locked descriptor. If another process was first and `replace` is false, that
-    pool is opened instead.
+    pool is opened instead. A symbolic link stays one: what it leads to is made or replaced.
     """
+    path = os.path.realpath(path)
     beside = f"{path}.new-{os.getpid()}-{secrets.token_hex(4)}"
     fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -335,7 +336,8 @@ def open(
         nothing earlier before something later.
     buffer_size: DRAM that dirty values may take, bytes or a text.
     cache_size: DRAM that decoded values may take, for values under codecs; 0 for none.
-    max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
+    max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool. Of one
+        that is there, for this handle.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its
         record; of a larger one the header and key); "all" tests larger views too; False none, but

@@ -87,6 +87,31 @@ def test_what_equals_false_is_false(pool_path: Path) -> None:
         assert db.info()["ordered"] is False
 
 
+def test_info_says_the_max_size_that_holds(pool_path: Path) -> None:
+    pmkv.open(pool_path, max_size="8 MiB").close()
+    with pmkv.open(pool_path, max_size="12 MiB") as db:
+        assert db.info()["max_size"] == 12 << 20
+        db.put(b"k", bytes(9 << 20))
+    with pmkv.open(pool_path) as db:
+        assert db.info()["max_size"] == 8 << 20
+
+
+@pytest.mark.parametrize("flag", ["c", "n"])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_symbolic_link_is_followed_and_stays(tmp_path: Path, flag: Any, there: bool) -> None:
+    target, link = tmp_path / "directory" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    if there:
+        pmkv.open(target).close()
+    with pmkv.open(link, flag) as db:
+        db[b"k"] = b"v"
+    assert link.is_symlink()
+    with pmkv.open(target, "r") as db:
+        assert dict(db) == {b"k": b"v"}
+    assert os.listdir(target.parent) == ["target"]
+
+
 # ---- keys, values, times ------------------------------------------------------------------------
 
 
