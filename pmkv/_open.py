@@ -336,8 +336,8 @@ def open(
         nothing earlier before something later.
     buffer_size: DRAM that dirty values may take, bytes or a text.
     cache_size: DRAM that decoded values may take, for values under codecs; 0 for none.
-    max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool. Of one
-        that is there, for this handle.
+    max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
+        Of one that is there, it holds for this handle.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its
         record; of a larger one the header and key); "all" tests larger views too; False none, but
