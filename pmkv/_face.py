@@ -10,6 +10,7 @@ from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, Value
 from typing import TYPE_CHECKING, Any, Self
 
 from pmkv import _arrays, _objects, _private, _scan
+from pmkv._errors import InvalidKeyError
 from pmkv._table import Table
 from pmkv._types import Bounds, Key, Pairs, Value
 
@@ -45,8 +46,11 @@ class _Range:
         )
 
     def _has(self, key: Any) -> bool:
-        """Whether the mapping has the key, and it is in the range."""
-        if key not in self._mapping:
+        """Whether the mapping has the key, in the range; what cannot be a key is in no set."""
+        try:
+            if key not in self._mapping:
+                return False
+        except InvalidKeyError:
             return False
         if self._limit is not None:
             kind = _scan.SHOW["keys"]

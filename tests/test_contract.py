@@ -216,6 +216,24 @@ def test_a_store_without_order_gives_a_sample_too(pool_path: Path) -> None:
     assert set(found) == set(names) and min(found.values()) > 150  # 250 each, on the average
 
 
+# ---- sets of keys and items ---------------------------------------------------------------------
+
+
+def test_keys_and_items_are_sets_beside_which_anything_may_stand(db: pmkv.Store) -> None:
+    db.put_many({b"a": b"1", b"b": b"2"})
+    like: dict[Any, Any] = dict(db)
+    for other in ({5, b"a"}, {None}, {(b"a", b"1"), (5, 6)}, {"\ud800"}):
+        for mine, dicts in ((db.keys(), like.keys()), (db.items(), like.items())):
+            assert mine & other == dicts & other and other & mine == other & dicts
+            assert mine - other == dicts - other and other - mine == other - dicts
+            assert mine | other == dicts | other and mine ^ other == dicts ^ other
+            assert mine.isdisjoint(other) == dicts.isdisjoint(other)
+            assert (mine >= other, mine <= other) == (dicts >= other, dicts <= other)
+    assert 5 not in db.keys() and (5, b"1") not in db.items()  # noqa: SIM118 - of the view
+    with pytest.raises(pmkv.InvalidKeyError):
+        _ = 5 in db
+
+
 # ---- names --------------------------------------------------------------------------------------
 
 
