@@ -101,9 +101,10 @@ def elapsed_ns(work: Callable[[], object]) -> int:
     It is wall time, waiting for a disk or a lock included, less the time in which this thread
     could have run and had no processor: on a busy machine that would measure the neighbours.
     """
-    before = _without_processor_ns()
-    (took,) = laps_ns(work)
-    return took - (_without_processor_ns() - before)
+    with _collector_at_rest():  # the wait of a collection is not the work's
+        before = _without_processor_ns()
+        took = _lap_ns(work)
+        return took - (_without_processor_ns() - before)
 
 
 def laps_ns(*works: Callable[[], object]) -> list[int]:
@@ -111,10 +112,16 @@ def laps_ns(*works: Callable[[], object]) -> list[int]:
 
     For engines with threads of their own: who has taken the processor may be one of them.
     """
+    with _collector_at_rest():
+        return [_lap_ns(work) for work in works]
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:
-        return [_lap_ns(work) for work in works]
+        yield
     finally:
         gc.enable()
 

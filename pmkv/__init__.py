@@ -61,3 +61,6 @@ __all__ = [
     "open",
     "register_codec",
 ]
+
+for _name in set(__all__) - {"Savepoint", "__version__"}:  # the extension's own types keep theirs
+    globals()[_name].__module__ = "pmkv"  # tracebacks and help() say the name to import

@@ -231,8 +231,9 @@ def _keep_dictionary(source: Table, context: Context, dictionary: bytes, stages:
 
 def train_dictionary(source: Table, table: Face, size: int) -> int:
     """Makes the table's next values be compressed with a dictionary; its size."""
+    stages = stages_in(table._options())  # first: it refuses a handle that has ended
     coder = table._coder()
-    context, stages = coder.context, stages_in(table._options())
+    context = coder.context
     if isinstance(source, Session):
         raise Error("train_dictionary() is a commit of its own: call it outside of the transaction")
     if not table._is_writable():

@@ -9,7 +9,8 @@ import random
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, Self
 
-from pmkv import _arrays, _private, _scan
+from pmkv import _arrays, _objects, _private, _scan
+from pmkv._errors import InvalidKeyError
 from pmkv._table import Table
 from pmkv._types import Bounds, Key, Pairs, Value
 
@@ -45,8 +46,11 @@ class _Range:
         return _scan.scan(self._mapping, self._shows, self._bounds, reverse, self._limit)
 
     def _has(self, key: Any) -> bool:
-        """Whether the mapping has the key, and it is in the range."""
-        if key not in self._mapping:
+        """Whether the mapping has the key, in the range; what cannot be a key is in no set."""
+        try:
+            if key not in self._mapping:
+                return False
+        except InvalidKeyError:
             return False
         if self._limit is not None:
             kind = _scan.SHOW["keys"]
@@ -103,6 +107,17 @@ def _bounds(
     if stop is not None:
         bounds["stop"], bounds["include_stop"] = stop, include_stop
     return bounds
+
+
+def _chosen(keys: Iterator[Any], n: int) -> list[Any]:
+    """`n` of the keys in one walk, each choice as likely as any other, or all if they are fewer."""
+    chosen = list(itertools.islice(keys, n))
+    for count, key in enumerate(keys, n + 1):
+        place = random.randrange(count)
+        if place < n:
+            chosen[place] = key
+    random.shuffle(chosen)
+    return chosen
 
 
 class Face(Table, MutableMapping[Any, Any]):
@@ -169,9 +184,14 @@ class Face(Table, MutableMapping[Any, Any]):
         return _scan.key_at(self, index)
 
     def sample(self, n: int) -> list[Any]:
-        """`n` different keys at random, or all if there are fewer, without walking."""
+        """`n` different keys at random, or all if there are fewer.
+
+        Without walking; where keys have no order, it takes a walk over all of them.
+        """
         if n < 0:
             raise ValueError(f"sample({n}): how many keys must not be negative")
+        if not self._is_ordered():
+            return _chosen(iter(self), n)
         while True:
             entries = len(self)
             indexes = random.sample(range(entries), min(n, entries))
@@ -206,8 +226,10 @@ class Face(Table, MutableMapping[Any, Any]):
             return self.sample(most)
         return list(itertools.islice(self, most))
 
-    def setdefault(self, key: Key, default: Any = b"") -> Any:
-        """The value of the key, stored first if it was missing."""
+    def setdefault(self, key: Key, default: Any = ...) -> Any:
+        """The value of the key; a missing one is stored first, as None or, of bytes, b""."""
+        if default is ...:
+            default = b"" if _objects.name_of(self._values_option()) == "bytes" else None
         missing = object()
         while True:
             found: Any = self.get(key, missing)

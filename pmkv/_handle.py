@@ -224,6 +224,7 @@ class Store(_store.Core, _WithNamespaces):
             "codec": _coding.codec_name(options),
             "durability": self._options_given.get("durability", "sync"),
             **pool,
+            "max_size": self._options_given["max_size"] or pool["max_size"],
         }
 
     def stat(self) -> Stat:

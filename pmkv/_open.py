@@ -27,7 +27,8 @@ from pmkv._errors import (
     PoolNotFoundError,
     PoolPermissionError,
 )
-from pmkv._handle import Store
+from pmkv._face import Face
+from pmkv._handle import Namespace, Snapshot, Store, Transaction
 from pmkv._version import __version__
 from pmkv._writeback import Writeback
 
@@ -51,7 +52,6 @@ _RESERVE_SIZE: Final = 1 << 40
 _KEYS_STR: Final = 1
 _UNORDERED: Final = 2
 
-_UNSET: Any = object()
 _UNITS: Final = {"": 1, "b": 1, "k": 10, "m": 20, "g": 30, "t": 40}
 _open_stores: weakref.WeakValueDictionary[int, Store] = weakref.WeakValueDictionary()
 
@@ -189,8 +189,9 @@ def _make_file(
     """Makes a whole pool beside `path` and then gives it the name: there is no half of one.
 
     Returns a locked descriptor. If another process was first and `replace` is false, that
-    pool is opened instead.
+    pool is opened instead. A symbolic link stays one: what it leads to is made or replaced.
     """
+    path = os.path.realpath(path)
     beside = f"{path}.new-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         file = Descriptor(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
@@ -271,7 +272,13 @@ def _reduced(store: Store) -> tuple[Any, ...]:
     return _reopen, (store.path, "r" if store._flag == "r" else "w", store._options_given)
 
 
+def _refuse_pickle(handle: Face) -> tuple[Any, ...]:
+    raise TypeError(f"{handle!r} belongs to this process; pickle the store, and ask that for it")
+
+
 copyreg.pickle(Store, _reduced)
+for _kind in (Namespace, Snapshot, Transaction):
+    copyreg.pickle(_kind, _refuse_pickle)
 
 
 def _forget_in_child() -> None:
@@ -283,11 +290,11 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-def _contradiction(stored: int, keys: str, ordered: bool) -> str:
+def _contradiction(stored: int, keys: str | None, ordered: bool | None) -> str:
     """What the pool's options say against those that were asked for, if anything."""
-    if keys is not _UNSET and (keys == "str") != bool(stored & _KEYS_STR):
+    if keys is not None and (keys == "str") != bool(stored & _KEYS_STR):
         return f"its keys are {'str' if stored & _KEYS_STR else 'bytes'}, not {keys}"
-    if ordered is not _UNSET and ordered == bool(stored & _UNORDERED):
+    if ordered is not None and ordered == bool(stored & _UNORDERED):
         return f"it was made with ordered={not ordered}"
     return ""
 
@@ -299,9 +306,9 @@ def open(
     *,
     codec: str | None = None,
     key: bytes | None = None,
-    keys: Literal["bytes", "str"] = _UNSET,
-    values: Literal["bytes", "msgpack", "pickle"] | _objects.Dumps = _UNSET,
-    ordered: bool = _UNSET,
+    keys: Literal["bytes", "str"] | None = None,
+    values: Literal["bytes", "msgpack", "pickle"] | _objects.Dumps | None = None,
+    ordered: bool | None = None,
     durability: Literal["sync", "lazy"] = "sync",
     buffer_size: int | str = "32 MiB",
     writeback_interval: float = 1.0,
@@ -315,6 +322,7 @@ def open(
     path: a file on DAX, tmpfs or a disk, or a DAX device.
     flag: "r" read only, "w" read and write, "c" the same and made if missing, "n" made anew.
     mode: permissions of a new file, less the umask.
+    keys, values, ordered: None, the default, is what the pool says; of a new one what is said here.
     keys: what iteration returns keys as; kept in the pool, "bytes" for a new one.
     codec: what new values are encoded with: "lz4"; "zstd", "aes", "chacha20" (extras); a codec of
         your own (`pmkv.register_codec`); several: "lz4+aes". Kept in the pool; given again, it is
@@ -332,6 +340,7 @@ def open(
     buffer_size: DRAM that dirty values may take, bytes or a text.
     cache_size: DRAM that decoded values may take, for values under codecs; 0 for none.
     max_size: bytes, or a text such as "1 GiB", that the file may grow to; kept in a new pool.
+        Of one that is there, it holds for this handle.
     persistence: how far a store must be pushed to survive; "auto" finds out (see `info()`).
     verify: True tests the checksum of every value read (of a view: if it fits a page, its
         record; of a larger one the header and key); "all" tests larger views too; False none, but
@@ -345,11 +354,11 @@ def open(
     path = os.path.abspath(os.fsdecode(path))
     _choose("flag", flag, ("r", "w", "c", "n"))
     _choose("persistence", persistence, ("auto", *_store.DOMAINS))
-    asked = None if values is _UNSET else _objects.serializer(values)
+    asked = None if values is None else _objects.serializer(values)
     _choose("durability", durability, ("sync", "lazy"))
     _choose("verify", verify, (True, False, "all"))
-    if keys is not _UNSET:
-        _choose("keys", keys, ("bytes", "str"))
+    _choose("keys", keys, ("bytes", "str", None))
+    _choose("ordered", ordered, (True, False, None))
     limit = _bytes_of(max_size)
     buffer_bytes = _bytes_of(buffer_size, "buffer_size", 0) or 0
     cache_bytes = _bytes_of(cache_size, "cache_size", 0) or 0
@@ -357,7 +366,8 @@ def open(
         raise ValueError(
             f"writeback_interval is in seconds, more than 0, not {writeback_interval!r}"
         )
-    options = (_KEYS_STR if keys == "str" else 0) | (_UNORDERED if ordered is False else 0)
+    options = _KEYS_STR if keys == "str" else 0
+    options |= _UNORDERED if ordered is not None and not ordered else 0
     options |= asked.option if asked is not None else 0
     options |= _coding.options_of(codec)
     _coding.need(None if flag == "r" else codec, _codec.Context(key))
@@ -404,7 +414,7 @@ def open(
                 "writeback_interval": writeback_interval,
                 "cache_size": cache_bytes,
             }
-            if values is not _UNSET:
+            if values is not None:
                 given["values"] = values
             store._adopt(file, flag, medium, given, serializer, writeback, open)
             _open_stores[id(store)] = store

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-Key = bytes | bytearray | memoryview | str
-Value = bytes | bytearray | memoryview | str
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+else:
+    Buffer = bytes | bytearray | memoryview
+
+Key = Buffer | str
+Value = Buffer | str
 Pairs = Mapping[Any, Any] | Iterable[tuple[Key, Any]]
 
 

@@ -329,7 +329,6 @@ NEEDING_ORDER: dict[str, Callable[[pmkv.Store], Any]] = {
     "reversed_items": lambda db: list(reversed(db.items())),
     "cursor": lambda db: db.cursor(),
     "key_at": lambda db: db.key_at(0),
-    "sample": lambda db: db.sample(3),
 }
 
 

@@ -34,7 +34,7 @@ cdef int read_other(object given, Bytes* b, bint is_key) except -1:
     elif PyObject_CheckBuffer(given):
         try:
             PyObject_GetBuffer(given, &b.buffer, PyBUF_SIMPLE)
-        except BufferError as error:
+        except (BufferError, ValueError) as error:    # NumPy's refusal is a ValueError, and a released view's
             raise (KeyTypeError if is_key else ValueTypeError)(f"a buffer must be contiguous: {error}") from None
         b.data = <const char*>b.buffer.buf
         b.size = b.buffer.len
@@ -86,6 +86,8 @@ cdef u64 expiry_after(object ttl) except? 0:
     if ttl is None:
         return 0
     try:
+        if isinstance(ttl, (str, bytes, bytearray)):   # float() would read them
+            raise TypeError
         seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
     except (TypeError, ValueError, OverflowError):
         raise ValueTypeError(f"ttl is in seconds or a timedelta, not {type(ttl).__name__} {ttl!r:.60}") from None

@@ -531,8 +531,7 @@ cdef class Reader:
 
     def _options(self):
         """As the open transaction sees them, if the table is one of it."""
-        if self.t != NULL:
-            self.need_reader()
+        self.need_reader()
         return tree_word(self.pool, self.t, self.namespace + NAMESPACE_OPTIONS) & SEAL_MASK
 
     def _is_writable(self):
@@ -540,6 +539,7 @@ cdef class Reader:
 
     def _values_option(self):
         """What the namespace's options say of its values, and of their codec."""
+        self.need_reader()
         return self.options() & ~<u64>(PMKV_OPTION_KEYS_STR | PMKV_OPTION_UNORDERED)
 
     def _speak(self, dumps, loads):
@@ -570,6 +570,7 @@ cdef class Reader:
         return bool(self.ordered)
 
     def _anything_expires(self):
+        self.need_reader()
         return bool(self.as_of or anything_expires(self.pool, self.t))
 
     def _expiry(self, key):

@@ -54,6 +54,7 @@ cdef class Core(Table):
 
     @property
     def path(self):
+        """Where the pool lies: an absolute path."""
         return self.e.path
 
     # -- upkeep --
@@ -170,6 +171,7 @@ cdef class Core(Table):
 
     @property
     def closed(self):
+        """Whether it was closed, or belongs to the process that this one was forked from."""
         return not self.e.usable
 
     def _close(self):

@@ -202,9 +202,8 @@ cdef class Table(Writer):
         """
         cdef u64 coding = 0, new_coding = 0
         cdef int done = SWAP_CODED
-        if self.dumps is not None:
-            expected = None if expected is None else self.dumps(expected)
-            new = None if new is None else self.dumps(new)
+        expected = None if expected is None else self.packed(expected)
+        new = None if new is None else self.packed(new)
         new = None if new is None else self.encoded(key, new, self.encoder, &new_coding)
         while done == SWAP_CODED:
             stored = None if expected is None else self.stored_now(key, &coding)

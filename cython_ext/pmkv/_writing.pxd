@@ -44,6 +44,7 @@ cdef class Writer(Reader):
     cdef int delete_batch(self, Batch batch, u64 first, u64 count, u64* deleted) noexcept
     @final
     cdef object packed(self, object value)
+    cdef object dumped(self, object value)
     @final
     cdef object encoded(self, object key, object data, object encoder, u64* coding)
     @final

@@ -19,7 +19,7 @@ from pmkv._transaction cimport (
 )
 from pmkv._writeset cimport txn_abort, txn_begin
 
-from pmkv._errors import Error, PoolFullError, ReadonlyError
+from pmkv._errors import Error, InvalidValueError, PoolFullError, ReadonlyError, ValueTypeError
 
 cdef enum:
     LARGE = 32 << 10              # bytes from which copying is worth releasing the GIL
@@ -249,7 +249,18 @@ cdef class Writer(Reader):
     @final
     cdef object packed(self, object value):
         """The bytes of a value, or what has them."""
-        return value if self.dumps is None else self.dumps(value)
+        return value if self.dumps is None else self.dumped(value)
+
+    @final
+    cdef object dumped(self, object value):
+        """The bytes of an object.  Python code runs; what it refuses is a value that cannot be one."""
+        try:
+            return self.dumps(value)
+        except (Error, MemoryError):
+            raise
+        except Exception as error:
+            kind = ValueTypeError if isinstance(error, TypeError) else InvalidValueError
+            raise kind(f"a value cannot be made bytes: {type(error).__name__}: {error}") from error
 
     @final
     cdef object encoded(self, object key, object data, object encoder, u64* coding):
