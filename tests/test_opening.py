@@ -13,6 +13,21 @@ from pmkv._layout import FIELDS, SIZES, hash64
 SUPERBLOCK_B = (2 << 20) - 4096
 
 
+def test_check_mends_a_copy_of_the_superblock_that_was_damaged_meanwhile(pool_path: Path) -> None:
+    for copy in (0, SUPERBLOCK_B):
+        with pmkv.open(pool_path) as db:
+            db[b"a"] = b"1"
+            with pool_path.open("r+b") as file:
+                file.seek(copy + 24)
+                file.write(b"\xff" * 8)
+            assert any("superblock" in problem for problem in db.check(fix=False))
+            assert db.check(fix=True) == db.check() == []
+        with pmkv.open(pool_path, "r") as db:
+            assert db.check() == [] and db[b"a"] == b"1"
+            with pytest.raises(pmkv.ReadonlyError):
+                db.check(fix=True)
+
+
 def test_a_damaged_copy_of_the_superblock_is_reported_and_repaired(pool_path: Path) -> None:
     pmkv.open(pool_path).close()
     sound = pool_path.read_bytes()

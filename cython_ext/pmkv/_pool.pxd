@@ -127,6 +127,7 @@ cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil
 cdef int pool_check_seals(Pool* p) noexcept nogil
 cdef int pool_check_root(Pool* p, u64 file_size) noexcept nogil
 cdef int pool_damaged_copies(Pool* p) noexcept nogil
+cdef int pool_mend_superblock(Pool* p) noexcept nogil
 cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept nogil
 cdef u64 pool_pages_within(const Pool* p, u64 size) noexcept nogil
 cdef int pool_grow(Pool* p, u64 pages) noexcept nogil

@@ -183,6 +183,16 @@ cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept 
     return make_durable(p, place, sizeof(pmkv_superblock))
 
 
+cdef int pool_mend_superblock(Pool* p) noexcept nogil:
+    """The same of an open pool: if one copy has been damaged since, it is written anew from the other."""
+    cdef int damaged = pool_damaged_copies(p)
+    cdef u64 whole = p.header_size - PAGE_SIZE if damaged == 1 else 0
+    if damaged != 1 and damaged != 2:
+        return PMKV_OK
+    p.damaged_copies = damaged
+    return pool_repair_superblock(p, <const pmkv_superblock*>pmkv_at(&p.m, whole))
+
+
 # ---- mapping ---------------------------------------------------------------------------
 
 cdef bint pool_probe_sync(int fd) noexcept nogil:

@@ -9,13 +9,15 @@ from pmkv._check cimport PROBLEMS_KEPT, Report, check_pool, problem_text
 from pmkv._codings cimport CodingCount, coding_read
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
-from pmkv._pool cimport Pool, section_bytes
+from pmkv._pool cimport Pool, pool_mend_superblock, section_bytes
 from pmkv._writeset cimport Txn, txn_abort
 from pmkv._space cimport Pins
 from pmkv._reading cimport VerifyMode
 from pmkv._redo cimport redo_checkpoint
 from pmkv._table cimport Table
 from pmkv._versions cimport Count
+
+from pmkv._errors import ReadonlyError
 
 
 DOMAINS = ("process", "byte", "cacheline", "page")
@@ -71,16 +73,21 @@ cdef class Core(Table):
 
     flush = sync
 
-    def check(self, *, bint values=True):
+    def check(self, bint fix=False, *, bint values=True):
         """Reads the whole pool and accounts for it; what is wrong, as texts, so [] is a sound pool.
 
+        fix=True first mends what can be made anew from what is whole: a damaged copy of the superblock.
+        Of all else there is one copy; what is wrong with that is told, not mended.
         values=False leaves out the checksums of values larger than a page.
         Takes 33 bytes of DRAM a page while it runs, and the writer's lock.
+        Raises ReadonlyError for fix=True in a store opened to read, OSError.
         """
         cdef Report* report
-        cdef int status
+        cdef int status = PMKV_OK
         cdef u64 i
         self.e.need_open()
+        if fix and not self.e.pool.writable:
+            raise ReadonlyError("check(fix=True) writes: open the pool with flag='w' or 'c'")
         if self.e.pool.writable:
             self.e.take_lock()
             self.e.start_running()
@@ -88,7 +95,10 @@ cdef class Core(Table):
             self.e.busy += 1
         with nogil:
             report = <Report*>malloc(sizeof(Report))
-            status = check_pool(&self.e.pool, values, report) if report != NULL else PMKV_NO_MEMORY
+            if fix:
+                status = pool_mend_superblock(&self.e.pool)
+            if status == PMKV_OK:
+                status = check_pool(&self.e.pool, values, report) if report != NULL else PMKV_NO_MEMORY
         if self.e.pool.writable:
             self.e.stop_running()
             self.e.give_lock()
