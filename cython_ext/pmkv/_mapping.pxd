@@ -72,7 +72,6 @@ cdef u64 mapping_hash(const Pool* p, const char* key, u64 key_size) noexcept nog
 cdef int mapping_locate(Pool* p, Txn* t, u64 root_place, u64 hash, Probe* probe) noexcept nogil
 cdef void mapping_prefetch_bucket(const Pool* p, const Probe* probe) noexcept nogil
 cdef void mapping_prefetch_record(const Pool* p, Probe* probe) noexcept nogil
-cdef int mapping_match_prefetched(Pool* p, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil
 cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil
 cdef int mapping_get(Pool* p, u64 root_place, const char* key, u64 key_size, Record* r) noexcept nogil
 cdef int mapping_insert(Txn* t, u64 root_place, Probe* probe, u64 record_place) noexcept nogil

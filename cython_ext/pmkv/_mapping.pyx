@@ -228,16 +228,6 @@ cdef int mapping_match(Pool* p, Txn* t, Probe* probe, const char* key, u64 key_s
     return status if status != PMKV_NOT_FOUND else match_elsewhere(p, t, probe, key, key_size, r)
 
 
-cdef int mapping_match_prefetched(Pool* p, Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
-    """mapping_match() for a reader, after mapping_prefetch_record: begins with the slot that it found."""
-    cdef u64 word
-    if probe.slot:
-        word = pmkv_load(&p.m, probe.slot)
-        if word & GRANULE_MASK and try_slot(p, probe.slot, word, key, key_size, r) == PMKV_OK:
-            return PMKV_OK
-    return mapping_match(p, NULL, probe, key, key_size, r)
-
-
 cdef inline int match_first(Pool* p, const Probe* probe, const char* key, u64 key_size, Record* r) noexcept nogil:
     """Tries the first slot of the home bucket that has the tag: nearly always the only one."""
     cdef u64 place = slot_place(probe.leaf, probe.home, 0), word

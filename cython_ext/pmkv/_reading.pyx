@@ -569,10 +569,6 @@ cdef class Reader:
     def _is_ordered(self):
         return bool(self.ordered)
 
-    def _anything_expires(self):
-        self.need_reader()
-        return bool(self.as_of or anything_expires(self.pool, self.t))
-
     def _expiry(self, key):
         """When the key expires, in microseconds since 1970; 0: never, or it is not there."""
         cdef Record r
