@@ -19,7 +19,7 @@ STATES_WANTED = 1_000_000
 # How many rounds of a workload; a state of "splitting" costs a hundred times one of "mixed".
 ROUNDS = {"mixed": 24, "larger_than_the_ring": 12, "retried": 12, "splitting": 30}
 ROUNDS |= {"ordered": 28, "transactions": 28, "savepoints": 10, "snapshots": 36}
-ROUNDS |= {"compacting": 30, "expiring": 24, "compacting_under_readers": 20}
+ROUNDS |= {"compacting": 30, "expiring": 24, "compacting_under_readers": 7}
 ROUNDS |= {"coded": 14, "writeback": 10, "compacting_coded": 29}
 DETAIL: dict[str, dict[str, int]] = {
     "splitting": {"samples": 4, "exhaust": 16, "deeper": 64},
