@@ -175,28 +175,29 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place
 
 cdef int transaction_delete(Txn* t, u64 namespace, const char* key, u64 key_size) noexcept nogil:
     """OK, NOT_FOUND, or an error."""
+    cdef Probe probe
     cdef Sums sums
     cdef int status
+    if t.status != PMKV_OK or locate(t, namespace, key, key_size, &probe) != PMKV_OK:
+        return t.status
     memset(&sums, 0, sizeof(Sums))
-    status = delete(t, namespace, key, key_size, &sums)
+    status = delete(t, namespace, key, key_size, &probe, &sums)
     return count(t, namespace, &sums) if status == PMKV_OK else status
 
 
-cdef int delete(Txn* t, u64 namespace, const char* key, u64 key_size, Sums* sums) noexcept nogil:
-    """The same, but for the counts."""
-    cdef Probe probe
+cdef int delete(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe, Sums* sums) noexcept nogil:
+    """The same, but for the counts.  `probe` has been located."""
     cdef Record old
     cdef bint ordered
-    cdef int status
-    if t.status != PMKV_OK:
-        return t.status
-    status = transaction_find(t, namespace, key, key_size, &probe, &old)
+    cdef int status = match(t, key, key_size, probe, &old)
+    if status == PMKV_OK:
+        status = is_there(t, &old)
     if status != PMKV_OK:
         return status
     expiry_forget(t, &old)
     coding_forget(t, &old)
     ordered = is_ordered(t, namespace)
-    mapping_remove(t, &probe)
+    mapping_remove(t, probe)
     if ordered:
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
     space_retire(t, &old, not ordered)
@@ -298,13 +299,14 @@ cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 co
     cdef Probe probes[AHEAD]
     cdef Sums sums
     cdef u64 i
-    cdef int status
+    cdef int status = PMKV_OK
     memset(&sums, 0, sizeof(Sums))
     for i in range(count_of_items):
         if i % AHEAD == 0:
             fetch_ahead(t, namespace, items + i, min(<u64>AHEAD, count_of_items - i), probes)
-        status = delete(t, namespace, items[i].key, items[i].key_size, &sums)
-        if status < 0:
+        if t.status == PMKV_OK:       # no leaf divides, so what was located stays
+            status = delete(t, namespace, items[i].key, items[i].key_size, &probes[i % AHEAD], &sums)
+        if t.status != PMKV_OK or status < 0:
             break
     deleted[0] = sums.gone
     return count(t, namespace, &sums) if t.status == PMKV_OK else t.status
