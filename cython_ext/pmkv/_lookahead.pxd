@@ -1,9 +1,8 @@
 """_lookahead.pxd (L3): keys on the way to their records, many at a time."""
-from libc.string cimport memcmp
 from pmkv._core cimport PMKV_OK, u64
 from pmkv._mapping cimport Probe
 from pmkv._pool cimport Pool
-from pmkv._records cimport Record, record_parse
+from pmkv._records cimport Record, record_parse, same_bytes
 from pmkv._treenode cimport COPY_ROOM
 from pmkv._writeset cimport Txn
 
@@ -28,18 +27,10 @@ cdef struct Ahead:
 cdef inline Ahead* ahead_at(Ahead* ring, u64 number) noexcept nogil:
     return ring + (number & (RING - 1))
 
-cdef inline bint same_key(const char* a, const char* b, u64 size) noexcept nogil:
-    """memcmp() == 0, inline for keys of 8 to 16 bytes."""
-    cdef const u64* x = <const u64*>a
-    cdef const u64* y = <const u64*>b
-    if size < 8 or size > 16:
-        return memcmp(a, b, size) == 0
-    return ((x[0] ^ y[0]) | ((<const u64*>(a + size - 8))[0] ^ (<const u64*>(b + size - 8))[0])) == 0
-
 cdef inline bint ahead_match(Pool* p, const Ahead* a, Record* r) noexcept nogil:
     """Whether the likely record is the key's; if not, or if it is damaged, mapping_match() has to look."""
     return (a.record != 0 and record_parse(p, a.record, r) == PMKV_OK and r.key_size == a.size
-            and same_key(r.key, a.key, a.size))
+            and same_bytes(r.key, a.key, a.size))
 
 cdef int ahead_locate(Pool* p, Txn* t, u64 root_place, Ahead* ring, u64 first, u64 end) noexcept nogil
 cdef void ahead_fetch(const Pool* p, Ahead* ring, u64 first, u64 end) noexcept nogil

@@ -23,12 +23,12 @@ Invariants
 Threads: readers take no lock.  One that misses while words are being applied looks again: it
 may have looked for a key that was moving (M3), or followed half of a split.
 """
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate, block_free
 from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
-from pmkv._records cimport RECORD_HEADER, Record, record_body_is_whole, record_parse
+from pmkv._records cimport RECORD_HEADER, Record, record_body_is_whole, record_parse, same_bytes
 from pmkv._writeset cimport (
     Txn, may_be_logged, txn_data, txn_fail, txn_log, txn_push, txn_read, txn_read_logged,
 )
@@ -145,15 +145,6 @@ cdef inline void prefetch_record_lines(const char* record) noexcept nogil:
     pmkv_prefetch(record)
     pmkv_prefetch(record + LINE_SIZE)
     pmkv_prefetch(record + 2 * LINE_SIZE)
-
-
-cdef inline bint same_bytes(const char* a, const char* b, u64 size) noexcept nogil:
-    """memcmp() == 0, inline for keys of up to 16 bytes."""
-    cdef const u64* x = <const u64*>a
-    cdef const u64* y = <const u64*>b
-    if size < 8 or size > 16:
-        return memcmp(a, b, size) == 0
-    return ((x[0] ^ y[0]) | ((<const u64*>(a + size - 8))[0] ^ (<const u64*>(b + size - 8))[0])) == 0
 
 
 cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_size, Record* r) noexcept nogil:

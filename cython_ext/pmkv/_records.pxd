@@ -1,6 +1,6 @@
 """_records.pxd (L3): a key with its value, as stored."""
 from libc.stdint cimport uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 from pmkv._core cimport PMKV_CHECK_RECORD, PMKV_OK, pmkv_at, pmkv_check, pmkv_crc_update, pmkv_record, u64
 from pmkv._pool cimport Pool, corrupted, page_place
 from pmkv._writeset cimport Txn
@@ -62,6 +62,14 @@ cdef inline int record_parse(Pool* p, u64 place, Record* r) noexcept nogil:
     r.body_size = r.room = RECORD_HEADER + r.key_size + r.value_size
     r.extent_place = r.expiry_place = 0
     return PMKV_OK if r.body_size <= end - place else corrupted(p, PMKV_CHECK_RECORD, place)
+
+cdef inline bint same_bytes(const char* a, const char* b, u64 size) noexcept nogil:
+    """memcmp() == 0, inline for keys of 8 to 16 bytes."""
+    cdef const u64* x = <const u64*>a
+    cdef const u64* y = <const u64*>b
+    if size < 8 or size > 16:
+        return memcmp(a, b, size) == 0
+    return ((x[0] ^ y[0]) | ((<const u64*>(a + size - 8))[0] ^ (<const u64*>(b + size - 8))[0])) == 0
 
 cdef inline u64 record_commit(const Record* r) noexcept nogil:
     """The number of the commit that wrote it."""
