@@ -159,7 +159,7 @@
     F(tree_node, uint16_t, prefix_size, "bytes that all keys of the node begin with") \
     F(tree_node, uint16_t, reserved, "zero")                                  \
     A(tree_node, uint8_t, heap, 884, "the prefix, then entries, each at a multiple of 4 (inner: 8)") \
-    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of the entries, in units of 4, in order of their keys")
+    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of entries, in units of 4, in order of their keys; last, of the tail")
 
 #define PMKV_TREE_CHILD_FIELDS(F, A)                                              \
     F(tree_child, uint64_t, child, "sealed: granule of the node")             \
@@ -280,10 +280,11 @@ enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
  *
  *    63      56 55  52 51                   20 19  16 15       8 7 6       0
  *   +----------+------+-----------------------+------+----------+-+---------+
- *   |  check   | zero |  CRC32C               | level|   heap   |A|  count  |   header of a tree node
+ *   |  check   | tail |  CRC32C               | level|   heap   |A|  count  |   header of a tree node
  *   +----------+------+-----------------------+------+----------+-+---------+
  *    count: entries; A: which area of `order` holds; heap: its end, in units of 4 bytes from the
- *    node's start; level: 0 for a leaf; CRC32C: of the order in use, then prefix_size and the prefix
+ *    node's start; level: 0 for a leaf; CRC32C: of the order in use, then prefix_size and the prefix;
+ *    tail: of a leaf, entries behind those of the order
  */
 #define PMKV_GRANULE_MASK ((1ull << 40) - 1)
 #define PMKV_SLOT_TAG_SHIFT 40
@@ -300,7 +301,9 @@ enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
 #define PMKV_TREE_HEAP_SHIFT 8
 #define PMKV_TREE_LEVEL_SHIFT 16
 #define PMKV_TREE_CRC_SHIFT 20
-#define PMKV_TREE_ORDER_MAX 64
+#define PMKV_TREE_TAIL_SHIFT 52
+#define PMKV_TREE_TAIL_MASK 15
+#define PMKV_TREE_ORDER_MAX 63
 #define PMKV_TREE_INLINE_MAX 128 /* a longer key lies in a record of its own, without a value */
 #define PMKV_TREE_FAR 0x8000u    /* in tree_key.size: the place of that record follows, 8 bytes */
 

@@ -145,6 +145,8 @@ cdef extern from "layout.h" nogil:
     const int TREE_HEAP_SHIFT "PMKV_TREE_HEAP_SHIFT"
     const int TREE_LEVEL_SHIFT "PMKV_TREE_LEVEL_SHIFT"
     const int TREE_CRC_SHIFT "PMKV_TREE_CRC_SHIFT"
+    const int TREE_TAIL_SHIFT "PMKV_TREE_TAIL_SHIFT"
+    const int TREE_TAIL_MASK "PMKV_TREE_TAIL_MASK"
     const int TREE_ORDER_MAX "PMKV_TREE_ORDER_MAX"
     const int TREE_INLINE_MAX "PMKV_TREE_INLINE_MAX"
     const int TREE_FAR "PMKV_TREE_FAR"

@@ -16,7 +16,7 @@ Invariants
 from libc.string cimport memcpy
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    Path, TreeCursor, keytree_approach, keytree_delete, keytree_edge, keytree_insert, keytree_next_leaf, path_end,
+    Path, TreeCursor, keytree_delete, keytree_edge, keytree_insert_now, keytree_next_leaf, path_end,
 )
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._records cimport Record, record_namespace, record_parse
@@ -84,8 +84,7 @@ cdef int expiry_add(Txn* t, u64 time, u64 namespace_id, u64 place) noexcept nogi
     if time == 0:
         return t.status
     encode(key, time, namespace_id, place)
-    keytree_approach(t, ROOT_EXPIRY, key, EXPIRY_KEY, &path)
-    return keytree_insert(t, ROOT_EXPIRY, key, EXPIRY_KEY, &path)
+    return keytree_insert_now(t, ROOT_EXPIRY, key, EXPIRY_KEY)
 
 
 cdef int expiry_forget(Txn* t, const Record* r) noexcept nogil:

@@ -26,11 +26,14 @@ cdef inline Node* path_end(Path* path) noexcept nogil:
     """The node that the path leads to."""
     return &path.step[path.length - 1].node
 
-cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
-cdef int keytree_approach_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
+cdef int keytree_set_out(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
+cdef int keytree_set_out_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
+cdef int keytree_come_near(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
+cdef void keytree_fetch(Txn* t, const Path* path) noexcept nogil
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
                               Owed* owed) noexcept nogil
+cdef int keytree_insert_now(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_settle(Txn* t, Owed* owed) noexcept nogil
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil
 cdef int keytree_join(Txn* t, u64 root_place, const Path* path, int at, bint* joined) noexcept nogil

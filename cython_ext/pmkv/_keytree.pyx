@@ -20,8 +20,8 @@ from pmkv._pages cimport pages_are_free
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
-    PIECES_MAX, Node, Piece, child_word_place, node_build, node_change, node_child, node_count,
-    node_free_later, node_piece, node_prefetch, node_read, node_search, parts_common, parts_cut,
+    PIECES_MAX, Node, Piece, child_word_place, node_append, node_build, node_change, node_child, node_count,
+    node_free_later, node_piece, node_prefetch, node_prefetch_to_append, node_read, node_search, parts_common, parts_cut,
     piece_room, pieces_fit, pieces_prefix, tree_word,
 )
 
@@ -88,32 +88,61 @@ cdef int choose_child(Pool* p, const Node* n, const char* key, u64 key_size, int
 cdef int descend(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
                  bint* exact) noexcept nogil:
     """To the leaf of the key, and the first entry that is not smaller; its index is in the path."""
-    cdef int status = approach(p, t, root_place, key, key_size, path)
-    return arrive(p, t, key, key_size, path, exact) if status == PMKV_OK else status
-
-
-cdef int approach(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
-    """To the parent of the leaf of the key, if there is one; the leaf is on its way into the cache."""
     cdef int status = enter(p, t, root_place, path)
-    return approach_from(p, t, key, key_size, 1, path) if status == PMKV_OK else status
+    if status == PMKV_OK:
+        status = set_out(p, t, key, key_size, 1, path)
+    if status == PMKV_OK:
+        status = come_near(p, t, key, key_size, 1, path)
+    if status != PMKV_OK:
+        return status
+    if path_end(path).level:
+        node_prefetch(p, place_below(path))
+    return arrive(p, t, key, key_size, path, exact)
 
 
-cdef int approach_from(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
-    """The same from the node where the path ends, whose entries below `low` lead to smaller keys."""
-    cdef int index, status = PMKV_OK
-    cdef Node* n
-    while status == PMKV_OK and path_end(path).level:
-        n = path_end(path)
-        status = choose_child(p, n, key, key_size, low, &index)
+# The way down has parts, so that a writer can do something else while it waits for a node: set_out
+# asks for the parent of the leaf, come_near for the leaf, and arrive looks for the key in it.
+
+cdef inline u64 place_below(const Path* path) noexcept nogil:
+    """Of the node that set_out or come_near has asked for."""
+    return path.step[path.length].node.place
+
+
+cdef int choose(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """The way from the node where the path ends, whose entries below `low` lead to smaller keys."""
+    cdef int index, status = choose_child(p, path_end(path), key, key_size, low, &index)
+    path.step[path.length - 1].index = index
+    return node_child(p, t, path_end(path), index, &path.step[path.length].node.place) if status == PMKV_OK else status
+
+
+cdef int read_below(Pool* p, Txn* t, Path* path) noexcept nogil:
+    cdef int status = node_read(p, t, place_below(path), path_end(path).level - 1, &path.step[path.length].node)
+    path.length += 1
+    return status
+
+
+cdef int set_out(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """From the node where the path ends, to one of level 2 or the root; its child is on its way into the cache."""
+    cdef int status = PMKV_OK
+    while status == PMKV_OK and path_end(path).level >= 2:
+        status = choose(p, t, key, key_size, low, path)
         low = 1
-        path.step[path.length - 1].index = index
-        if status == PMKV_OK and n.level == 1:
-            status = node_child(p, t, n, index, &path.step[path.length].node.place)
-            if status == PMKV_OK:
-                node_prefetch(p, path.step[path.length].node.place)
+        if status != PMKV_OK:
             break
+        node_prefetch(p, place_below(path))
+        if path_end(path).level == 2:
+            break
+        status = read_below(p, t, path)
+    return status
+
+
+cdef int come_near(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """To the parent of the leaf of the key, if there is one; the leaf's first line is on its way into the cache."""
+    cdef int status = read_below(p, t, path) if path_end(path).level == 2 else PMKV_OK
+    if status == PMKV_OK and path_end(path).level:
+        status = choose(p, t, key, key_size, low, path)
         if status == PMKV_OK:
-            status = go_down(p, t, path, index)
+            pmkv_prefetch(pmkv_at(&p.m, place_below(path)))
     return status
 
 
@@ -121,8 +150,7 @@ cdef int arrive(Pool* p, Txn* t, const char* key, u64 key_size, Path* path, bint
     """The last step of descend(), after approach()."""
     cdef int status = PMKV_OK
     if path_end(path).level:
-        status = node_read(p, t, path.step[path.length].node.place, 0, &path.step[path.length].node)
-        path.length += 1
+        status = read_below(p, t, path)
     if status == PMKV_OK:
         status = node_search(p, path_end(path), key, key_size, 0, &path.step[path.length - 1].index, exact)
     return status
@@ -387,16 +415,26 @@ cdef void make_piece(Piece* piece, const char* key, u64 key_size) noexcept nogil
     piece.count = 1
 
 
-cdef int keytree_approach(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
-    """The way to a key's leaf, for keytree_insert: what happens between the two hides the leaf's miss."""
-    cdef int status = approach(t.p, t, root_place, key, key_size, path) if t.status == PMKV_OK else t.status
+cdef int keytree_set_out(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
+    """The first part of the way to a key's leaf, for keytree_come_near: what happens in between hides a miss."""
+    cdef int status = enter(t.p, t, root_place, path) if t.status == PMKV_OK else t.status
+    if status == PMKV_OK:
+        return keytree_set_out_from(t, key, key_size, 1, path)
     return txn_fail(t, status) if status < 0 else status
 
 
-cdef int keytree_approach_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+cdef int keytree_set_out_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
     """The same from the node where the path ends, whose entries below `low` lead to smaller keys."""
-    cdef int status = approach_from(t.p, t, key, key_size, low, path)
-    return txn_fail(t, status) if status < 0 else status
+    cdef int status = set_out(t.p, t, key, key_size, low, path)
+    return status if status == PMKV_OK else txn_fail(t, status)
+
+
+cdef int keytree_come_near(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """The second part, for keytree_insert.  `low`: of the leaf's parent, if the path ends there, else 1."""
+    cdef int status = t.status
+    if status == PMKV_OK and path.length:
+        status = come_near(t.p, t, key, key_size, low, path)
+    return status if status == PMKV_OK else txn_fail(t, status)
 
 
 cdef int settle(Txn* t, Owed* owed, int level) noexcept nogil:
@@ -413,11 +451,11 @@ cdef int keytree_settle(Txn* t, Owed* owed) noexcept nogil:
     return t.status
 
 
-cdef int count_above(Txn* t, const Path* path, Owed* owed) noexcept nogil:
-    """There is a key more in the path's leaf: now, or owed."""
+cdef int count_above(Txn* t, const Path* path, int parents, Owed* owed) noexcept nogil:
+    """There is a key more in the leaf behind that many nodes of the path: now, or owed."""
     cdef u64 place
     cdef int at
-    for at in range(path.length - 1):
+    for at in range(parents):
         if owed == NULL:
             change_count(t, &path.step[at].node, path.step[at].index, 1)
             continue
@@ -441,8 +479,14 @@ cdef int insert_anew(Txn* t, u64 root_place, Path* path, Piece* piece, Owed* owe
     return t.status
 
 
+cdef void keytree_fetch(Txn* t, const Path* path) noexcept nogil:
+    """Asks for what keytree_insert will need of the leaf that keytree_come_near has found."""
+    if path.length and path.step[path.length - 1].node.level:
+        node_prefetch_to_append(t, place_below(path))
+
+
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
-    """Adds a key that the tree does not have, where keytree_approach led."""
+    """Adds a key that the tree does not have, where keytree_come_near led."""
     return keytree_insert_owing(t, root_place, key, key_size, path, NULL)
 
 
@@ -463,6 +507,8 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
         change.outcome, change.made = REPLACED, 1
         node_build(t, 0, &piece, 1, &change.piece[0].child)
         return change_root(t, root_place, 1, &change)
+    if path_end(path).level and node_append(t, place_below(path), key, key_size) != PMKV_NOT_FOUND:
+        return count_above(t, path, path.length, owed) if t.status == PMKV_OK else t.status
     status = arrive(t.p, t, key, key_size, path, &exact)
     if status == PMKV_OK and exact:
         status = corrupted(t.p, PMKV_CHECK_TREE, path_end(path).place)
@@ -472,9 +518,17 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
     if status == PMKV_NOT_FOUND:
         return insert_anew(t, root_place, path, &piece, owed)
     if status == PMKV_OK:
-        count_above(t, path, owed)
+        count_above(t, path, path.length - 1, owed)
     path.length -= 1              # a root that is a leaf has changed itself
     return t.status
+
+
+cdef int keytree_insert_now(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
+    """The same with all of the way."""
+    cdef Path path
+    keytree_set_out(t, root_place, key, key_size, &path)
+    keytree_come_near(t, key, key_size, 1, &path)
+    return keytree_insert(t, root_place, key, key_size, &path)
 
 
 cdef int keytree_delete(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:

@@ -13,7 +13,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from pmkv._codings cimport coding_add, coding_forget
 from pmkv._core cimport *
-from pmkv._keytree cimport Path, keytree_approach, keytree_delete, keytree_free_all, keytree_insert
+from pmkv._keytree cimport (
+    Path, keytree_come_near, keytree_delete, keytree_fetch, keytree_free_all, keytree_insert, keytree_set_out,
+)
 from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
 from pmkv._mapping cimport (
     LEAF_SLOTS, Cursor, Probe, mapping_free_all, mapping_hash, mapping_insert, mapping_locate,
@@ -41,6 +43,7 @@ cdef struct Sums:
     u64 bytes_gone
     TreeKey* keys                 # those that came, which go into the order together; NULL: each at once
     u64 key_count
+    Path* path                    # the way to a single key's place in the order, of which set_out is done; or NULL
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
@@ -106,14 +109,19 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
     """OK; EXISTS or NOT_FOUND where the mode refuses, with nothing changed; or an error."""
     cdef Probe probe
     cdef Sums sums
+    cdef Path path
     cdef u64 place = 0
     cdef int status
     if t.status != PMKV_OK or locate(t, namespace, item.key, item.key_size, &probe) != PMKV_OK:
         return t.status
-    mapping_prefetch_bucket(t.p, &probe)
-    if mode == PUT_ALWAYS:        # a record is written in any case: its room is found while the bucket comes
-        record_allocate_all(t, item, 1, &place)
     memset(&sums, 0, sizeof(Sums))
+    # While the bucket comes, what will be needed in any case, or most likely.
+    mapping_prefetch_bucket(t.p, &probe)
+    if mode == PUT_ALWAYS:
+        record_allocate_all(t, item, 1, &place)
+    if t.expects_new and is_ordered(t, namespace):
+        sums.path = &path
+        keytree_set_out(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
     status = put(t, namespace, item, mode, &probe, place, &sums)
     return count(t, namespace, &sums) if status == PMKV_OK else status
 
@@ -130,6 +138,7 @@ cdef int put(Txn* t, u64 namespace, const Item* item, PutMode mode, Probe* probe
     if status == PMKV_NOT_FOUND and mode == PUT_EXISTING:
         return PMKV_NOT_FOUND
     sums.bytes_came += item.key_size + item.value_size
+    t.expects_new = found != PMKV_OK
     if found == PMKV_OK:
         return update(t, namespace, item, probe, &old, place, sums)
     return insert(t, namespace, item, probe, place, sums)
@@ -157,16 +166,21 @@ cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, con
 
 
 cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place, Sums* sums) noexcept nogil:
-    cdef Path path
+    cdef Path new_path
+    cdef Path* path = &new_path if sums.path == NULL else sums.path
     cdef bint at_once = sums.keys == NULL and is_ordered(t, namespace)
     sums.came += 1
     if at_once:
-        keytree_approach(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+        if sums.path == NULL:
+            keytree_set_out(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
+        keytree_come_near(t, item.key, item.key_size, 1, path)
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
+    if at_once:
+        keytree_fetch(t, path)
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if at_once:
-        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
     elif sums.keys != NULL:
         sums.keys[sums.key_count].key, sums.keys[sums.key_count].key_size = item.key, item.key_size
         sums.key_count += 1

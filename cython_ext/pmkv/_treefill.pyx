@@ -14,7 +14,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    Owed, Path, Step, keytree_approach, keytree_approach_from, keytree_insert_owing, keytree_settle, path_end,
+    Owed, Path, Step, keytree_come_near, keytree_fetch, keytree_insert_owing, keytree_set_out, keytree_set_out_from,
+    keytree_settle,
 )
 from pmkv._treenode cimport Node, compare_bytes, head_of_key, node_compare
 from pmkv._writeset cimport Txn, txn_fail
@@ -70,15 +71,20 @@ cdef void sort(const TreeKey* keys, u64 count, u64* order) noexcept nogil:
         qsort_r(order, count, 8, compare, <void*>keys)
 
 
+cdef inline int upper_steps(const Path* path) noexcept nogil:
+    """How many nodes are above the leaf's parent."""
+    return path.step[0].node.level - 1
+
+
 cdef int shared_steps(Txn* t, const TreeKey* key, const Path* before) noexcept nogil:
     """How many nodes the way to a key shares with that to a smaller one, or an error.
 
-    One more than there are: the leaf, too.  The next entries have been tested: the search for the smaller
+    The last of them may be the leaf's parent.  The next entries have been tested: the search for the smaller
     key ended before them.
     """
     cdef const Node* n
     cdef int at, index, order = 0, status
-    for at in range(before.length - 1, -1, -1):
+    for at in range(upper_steps(before) - 1, -1, -1):
         n = &before.step[at].node
         index = before.step[at].index + 1
         if index == n.count:
@@ -93,21 +99,35 @@ cdef int shared_steps(Txn* t, const TreeKey* key, const Path* before) noexcept n
 
 cdef int go_on(Txn* t, const TreeKey* key, const Path* before, Path* path) noexcept nogil:
     """From the way to a smaller key to this one's."""
-    cdef int shared = shared_steps(t, key, before)
+    cdef int upper = upper_steps(before), shared = shared_steps(t, key, before)
     if shared < 0:
         return t.status
-    memcpy(path.step, before.step, min(shared, before.length + 1) * sizeof(Step))
-    path.length = min(shared, before.length)
-    if shared > before.length:    # the same leaf
+    memcpy(path.step, before.step, shared * sizeof(Step))
+    path.length = max(1, min(shared, upper))
+    if shared > upper:            # the leaf's parent, too
         return PMKV_OK
-    return keytree_approach_from(t, key.key, key.key_size, max(1, before.step[shared - 1].index), path)
+    return keytree_set_out_from(t, key.key, key.key_size, max(1, before.step[shared - 1].index), path)
 
 
-cdef int find_way(Txn* t, u64 root_place, const TreeKey* key, const Way* before, u64 shape, Way* way) noexcept nogil:
+cdef inline bint is_good(const Way* way, u64 shape) noexcept nogil:
+    return way.shape == shape and way.path.length and way.path.step[0].node.level
+
+
+cdef int set_out(Txn* t, u64 root_place, const TreeKey* key, const Way* before, u64 shape, Way* way) noexcept nogil:
     way.shape = shape
-    if before.shape == shape and before.path.length and before.path.step[0].node.level:
+    if is_good(before, shape):
         return go_on(t, key, &before.path, &way.path)
-    return keytree_approach(t, root_place, key.key, key.key_size, &way.path)
+    return keytree_set_out(t, root_place, key.key, key.key_size, &way.path)
+
+
+cdef int come_near(Txn* t, const TreeKey* key, const Way* before, Way* way) noexcept nogil:
+    cdef int low = 1, parent = upper_steps(&way.path)
+    if (is_good(before, way.shape) and parent < before.path.length
+            and way.path.step[parent].node.place == before.path.step[parent].node.place):
+        way.path.step[parent] = before.path.step[parent]
+        way.path.length = parent + 1
+        low = max(1, before.path.step[parent].index)
+    return keytree_come_near(t, key.key, key.key_size, low, &way.path)
 
 
 cdef int insert_few(Txn* t, u64 root_place, const TreeKey* keys, const u64* order, u64 count, Way* ways, u64* shape,
@@ -116,12 +136,18 @@ cdef int insert_few(Txn* t, u64 root_place, const TreeKey* keys, const u64* orde
     cdef const TreeKey* key
     cdef u64 i
     for i in range(count):
-        if find_way(t, root_place, &keys[order[i] & INDEX_MASK], &ways[i], shape[0], &ways[i + 1]) < 0:
+        if set_out(t, root_place, &keys[order[i] & INDEX_MASK], &ways[i], shape[0], &ways[i + 1]) < 0:
             return t.status
     for i in range(count):
-        key = &keys[order[i] & INDEX_MASK]
-        if ways[i + 1].shape != shape[0] and find_way(t, root_place, key, &ways[i], shape[0], &ways[i + 1]) < 0:
+        if come_near(t, &keys[order[i] & INDEX_MASK], &ways[i], &ways[i + 1]) < 0:
             return t.status
+    for i in range(count):
+        keytree_fetch(t, &ways[i + 1].path)
+    for i in range(count):
+        key = &keys[order[i] & INDEX_MASK]
+        if ways[i + 1].shape != shape[0]:
+            set_out(t, root_place, key, &ways[i], shape[0], &ways[i + 1])
+            come_near(t, key, &ways[i], &ways[i + 1])
         if keytree_insert_owing(t, root_place, key.key, key.key_size, &ways[i + 1].path, owed) != PMKV_OK:
             return t.status
         shape[0] += ways[i + 1].path.length == 0

@@ -8,6 +8,7 @@ cdef enum:
     TREE_LEVELS = 16             # more than 2**40 keys need
     PIECES_MAX = 132             # two full nodes, and what comes in
     COPY_ROOM = 16               # bytes that node_copy() may write behind a key
+    ORDER_SIZE = 64              # of an order, in bytes
 
 # A key in two parts, one after the other: what its node shares, and the rest.
 cdef struct Parts:
@@ -31,7 +32,7 @@ cdef struct Node:
     int area
     int level
     u64 heap                     # where it ends, in bytes from the node's start
-    const unsigned char* order
+    unsigned char order[ORDER_SIZE]      # a copy, of all entries
     const char* prefix
     u64 prefix_size
 
@@ -60,6 +61,7 @@ cdef void parts_copy(const Parts* x, u64 first, char* out) noexcept nogil
 cdef u64 parts_common(const Parts* x, const Parts* y) noexcept nogil
 cdef void parts_cut(Parts* x, u64 size) noexcept nogil
 cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil
+cdef void node_prefetch_to_append(Txn* t, u64 place) noexcept nogil
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil
 cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noexcept nogil
 cdef bint node_copy(Pool* p, const Node* n, int index, char* out, u64 room, u64* size) noexcept nogil
@@ -74,4 +76,5 @@ cdef u64 pieces_prefix(int level, const Piece* pieces, int count) noexcept nogil
 cdef u64 piece_room(int level, const Piece* piece, u64 prefix_size) noexcept nogil
 cdef int node_build(Txn* t, int level, Piece* pieces, int count, u64* place) noexcept nogil
 cdef int node_change(Txn* t, const Node* n, int first, int removed, Piece* fresh, int fresh_count) noexcept nogil
+cdef int node_append(Txn* t, u64 place, const char* key, u64 key_size) noexcept nogil
 cdef int node_free_later(Txn* t, u64 place) noexcept nogil

@@ -11,6 +11,10 @@ the order of their keys; there is room for two.  A change appends what is new to
 the order as it will be into the area that is not in use, and logs one word, the header, which
 publishes both.  What was removed stays in the heap until the node is built anew elsewhere.
 
+An order is 63 offsets, and one more: where the heap ended when it was written.  A leaf may have a
+*tail* of a few entries from there on, which are not in the order: then an insert reads and writes
+next to nothing of the leaf.  Who reads the node puts them where they belong, in a copy of the order.
+
 Invariants
   N1. The bytes that the header's committed word covers change never: not the prefix, not an
       entry in the order, not the order.  Only the words of children, and counts, do, by the log.
@@ -18,10 +22,11 @@ Invariants
       smallest key there is, whatever its bytes are.
   N3. A key of more than INLINE_MAX bytes after the prefix lies in a record that this entry owns.
       It may stay there when a longer prefix makes it fit.
+  N4. The tail's entries lie side by side and end where the heap does.  None has a key in a record.
 """
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
@@ -34,12 +39,14 @@ cdef enum:
     PREFIX_AT = 12
     PREFIX_MAX = 128
     ORDER_AT = NODE_SIZE - 128
-    ORDER_SIZE = 64
+    TAIL_AT = 63                  # in an order: where the tail begins
+    TAIL_MAX = 7                  # entries, from which on an insert brings them into the order
     KEY_HEADER = sizeof(pmkv_tree_key)
     CHILD_HEADER = sizeof(pmkv_tree_child)
     FAR_SIZE = 8
     UNIT = 4                      # of an offset in the order
     CHANGE_MAX = 3 * 160 + 32     # bytes that a change may append: three entries, and what aligns them
+    APPEND_MAX = 16 + KEY_HEADER + 128 + 16       # the same of one entry of a leaf, whole granules
 
 
 # ---- keys in parts ---------------------------------------------------------------------------
@@ -91,6 +98,30 @@ cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil:
         pmkv_prefetch(base + at)
 
 
+cdef void node_prefetch_to_append(Txn* t, u64 place) noexcept nogil:
+    """What an insert into the leaf will need: its first line should be there."""
+    cdef u64 header
+    if not node_is_inside(t.p, place):
+        return
+    header = tree_word(t.p, t, place)
+    if tail_of(header) >= TAIL_MAX:
+        node_prefetch(t.p, place)
+    else:
+        pmkv_prefetch(<const char*>pmkv_at(&t.p.m, place) + min(heap_of(header), <u64>ORDER_AT))
+
+
+cdef inline bint node_is_inside(const Pool* p, u64 place) noexcept nogil:
+    return place >= p.header_size and place % 16 == 0 and place + NODE_SIZE <= page_place(p, p.file_pages)
+
+
+cdef inline int tail_of(u64 header) noexcept nogil:
+    return header >> TREE_TAIL_SHIFT & TREE_TAIL_MASK
+
+
+cdef inline u64 heap_of(u64 header) noexcept nogil:
+    return (header >> TREE_HEAP_SHIFT & 255) * UNIT
+
+
 cdef uint32_t node_crc(const unsigned char* order, int count, const char* prefix_part, u64 prefix_size) noexcept nogil:
     return ~pmkv_crc_update(pmkv_crc_update(~<uint32_t>0, order, count), prefix_part, 4 + prefix_size)
 
@@ -98,8 +129,9 @@ cdef uint32_t node_crc(const unsigned char* order, int count, const char* prefix
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil:
     """Fills `n`; CORRUPTED unless it is whole, and of that level (-1: any)."""
     cdef u64 header
+    cdef int tail
     cdef const pmkv_tree_node* node
-    if place < p.header_size or place % 16 or place + NODE_SIZE > page_place(p, p.file_pages):
+    if not node_is_inside(p, place):
         return corrupted(p, PMKV_CHECK_TREE, place)
     header = tree_word(p, t, place)
     if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(header)):
@@ -109,17 +141,42 @@ cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogi
     n.base = <const char*>node
     n.count = header & 127
     n.area = header >> TREE_AREA_SHIFT & 1
-    n.heap = (header >> TREE_HEAP_SHIFT & 255) * UNIT
+    n.heap = heap_of(header)
     n.level = header >> TREE_LEVEL_SHIFT & 15
-    n.order = node.order + n.area * ORDER_SIZE
+    memcpy(n.order, node.order + n.area * ORDER_SIZE, ORDER_SIZE)
+    tail = tail_of(header)
     n.prefix = n.base + PREFIX_AT
     n.prefix_size = node.prefix_size
-    if (n.count == 0 or n.count > ORDER_SIZE or n.heap > ORDER_AT or n.prefix_size > PREFIX_MAX
+    if (n.count <= tail or n.count > TREE_ORDER_MAX or n.heap > ORDER_AT or n.prefix_size > PREFIX_MAX
             or (level >= 0 and n.level != level)
             or not pmkv_check(&p.m, PMKV_CHECK_TREE, <uint32_t>(header >> TREE_CRC_SHIFT)
-                              == node_crc(n.order, n.count, n.base + 8, n.prefix_size))):
+                              == node_crc(n.order, n.count - tail, n.base + 8, n.prefix_size))):
         return corrupted(p, PMKV_CHECK_TREE, place)
-    return PMKV_OK
+    return take_in_tail(p, n, tail) if tail else PMKV_OK
+
+
+cdef int take_in_tail(Pool* p, Node* n, int tail) noexcept nogil:
+    """Puts the tail's entries into the copy of the order, each between two that are whole (N4)."""
+    cdef const pmkv_tree_key* key
+    cdef u64 at = <u64>n.order[TAIL_AT] * UNIT
+    cdef int index, end = n.count, status
+    cdef bint exact = False
+    n.count -= tail
+    while n.count < end:
+        n.order[n.count] = <unsigned char>(at // UNIT)
+        key = <const pmkv_tree_key*>(n.base + at)
+        if n.level or not key_is_whole(p, n, n.count) or key.size & TREE_FAR:
+            return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+        status = search(p, n, n.base + at + KEY_HEADER, key.size, 0, &index, &exact)
+        if status == PMKV_OK and exact:
+            status = corrupted(p, PMKV_CHECK_TREE, n.place + at)
+        if status != PMKV_OK:
+            return status
+        memmove(&n.order[index + 1], &n.order[index], n.count - index)
+        n.order[index] = <unsigned char>(at // UNIT)
+        n.count += 1
+        at += (KEY_HEADER + key.size + 3) & ~<u64>3
+    return PMKV_OK if at == n.heap else corrupted(p, PMKV_CHECK_TREE, n.place + at)
 
 
 cdef inline u64 entry_at(const Node* n, int index) noexcept nogil:
@@ -279,16 +336,19 @@ cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int 
     Only the two entries that it ends between are tested: if they are whole, the key is between
     them, whatever led there.
     """
-    cdef int high = n.count, first = low, middle, order = compare_prefix(n, key, key_size), status
-    cdef u64 head, own, at, size
-    cdef bint below
+    cdef int order = compare_prefix(n, key, key_size)
     exact[0] = False
-    index[0] = low if order < 0 else high
+    index[0] = low if order < 0 else n.count
     if order:
         return PMKV_OK
-    key += n.prefix_size
-    key_size -= n.prefix_size
-    head = head_of_key(key, key_size)
+    return search(p, n, key + n.prefix_size, key_size - n.prefix_size, low, index, exact)
+
+
+cdef int search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index, bint* exact) noexcept nogil:
+    """The same of what follows the prefix."""
+    cdef int high = n.count, first = low, middle, order = 0, status
+    cdef u64 head = head_of_key(key, key_size), own, at, size
+    cdef bint below
     while low < high:
         middle = (low + high) // 2
         at = key_at(n, middle)
@@ -341,7 +401,7 @@ cdef bint pieces_fit(int level, const Piece* pieces, int count, u64 room) noexce
     """Whether a node of these takes at most `room` bytes of its heap."""
     cdef u64 prefix_size = pieces_prefix(level, pieces, count), size = heap_start(prefix_size)
     cdef int i
-    if count > ORDER_SIZE:
+    if count > TREE_ORDER_MAX:
         return False
     for i in range(count):
         size += piece_room(level, &pieces[i], 0 if level and i == 0 else prefix_size)
@@ -422,6 +482,7 @@ cdef int node_build(Txn* t, int level, Piece* pieces, int count, u64* place) noe
         if t.status != PMKV_OK:
             return t.status
     copy_prefix(&pieces[count - 1].key, prefix_size, image + PREFIX_AT)
+    node.order[TAIL_AT] = <unsigned char>(at // UNIT)
     node.header = header_of(count, 0, at, level, node_crc(node.order, count, image + 8, prefix_size))
     if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
         return t.status
@@ -445,7 +506,7 @@ cdef bint has_room(const Node* n, int first, int removed, const Piece* fresh, in
     cdef int i
     if n.level:
         heap = (heap + 7) & ~<u64>7
-    if n.count - removed + fresh_count > ORDER_SIZE:
+    if n.count - removed + fresh_count > TREE_ORDER_MAX:
         return False
     for i in range(fresh_count):
         if n.level and first + i == 0:
@@ -493,14 +554,53 @@ cdef int node_change(Txn* t, const Node* n, int first, int removed, Piece* fresh
     if fresh_count:
         heap = append(t, n, first, fresh, fresh_count, offsets)
     memset(order, 0, ORDER_SIZE)
+    order[TAIL_AT] = <unsigned char>(heap // UNIT)
     memcpy(order, n.order, first)
     memcpy(order + first, offsets, fresh_count)
     memcpy(order + first + fresh_count, n.order + first + removed, n.count - first - removed)
     # The area that the header in place does not cover; this transaction's own may lie there.
     area = 1 - (pmkv_load(&t.p.m, n.place) >> TREE_AREA_SHIFT & 1)
-    txn_data_again(t, n.place + ORDER_AT + area * ORDER_SIZE, order, (count + 15) & ~15)
+    txn_data_again(t, n.place + ORDER_AT + area * ORDER_SIZE, order, ORDER_SIZE)
     return txn_log(t, n.place, header_of(count, area, heap, n.level,
                                          node_crc(order, count, n.base + 8, n.prefix_size)))
+
+
+cdef int node_append(Txn* t, u64 place, const char* key, u64 key_size) noexcept nogil:
+    """Adds a key to the tail of a leaf: it must belong there, and is not in it.
+
+    NOT_FOUND, and nothing done, where that is not possible: node_change() will do it, or node_read() say why not.
+    """
+    cdef char part[APPEND_MAX]
+    cdef const pmkv_tree_node* node = <const pmkv_tree_node*>pmkv_at(&t.p.m, place)
+    cdef pmkv_tree_key* entry
+    cdef u64 header, at, end, start
+    if not node_is_inside(t.p, place):
+        return PMKV_NOT_FOUND
+    header = tree_word(t.p, t, place)
+    at = heap_of(header)
+    if (not pmkv_is_sealed(header) or header >> TREE_LEVEL_SHIFT & 15 or tail_of(header) >= TAIL_MAX
+            or (header & 127) >= <u64>TREE_ORDER_MAX or not begins_with(key, key_size, node)):
+        return PMKV_NOT_FOUND
+    key += node.prefix_size
+    key_size -= node.prefix_size
+    end = (at + KEY_HEADER + key_size + 3) & ~<u64>3
+    if key_size > <u64>TREE_INLINE_MAX or at < heap_start(node.prefix_size) or end > ORDER_AT:
+        return PMKV_NOT_FOUND
+    start = at & ~(GRANULE_SIZE - 1)
+    memcpy(part, <const char*>node + start, GRANULE_SIZE)        # what is there already, as it is (N1)
+    entry = <pmkv_tree_key*>(part + (at - start))
+    entry.size = <uint16_t>key_size
+    memcpy(part + (at - start) + KEY_HEADER, key, key_size)
+    memset(part + (at - start) + KEY_HEADER + key_size, 0, GRANULE_SIZE)
+    entry.check = key_check(entry.size, part + (at - start) + KEY_HEADER, key_size)
+    txn_data(t, place + start, part, ((end + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1)) - start)
+    header += 1 + (<u64>1 << TREE_TAIL_SHIFT) + ((end - at) // UNIT << TREE_HEAP_SHIFT)
+    return txn_log(t, place, pmkv_seal(header & SEAL_MASK))
+
+
+cdef inline bint begins_with(const char* key, u64 key_size, const pmkv_tree_node* node) noexcept nogil:
+    return (node.prefix_size <= PREFIX_MAX and key_size >= node.prefix_size
+            and memcmp(key, <const char*>node + PREFIX_AT, node.prefix_size) == 0)
 
 
 cdef int node_free_later(Txn* t, u64 place) noexcept nogil:

@@ -26,7 +26,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    Path, TreeCursor, keytree_approach, keytree_delete, keytree_edge, keytree_insert, keytree_next_leaf, keytree_seek,
+    Path, TreeCursor, keytree_delete, keytree_edge, keytree_insert_now, keytree_next_leaf, keytree_seek,
     path_end,
 )
 from pmkv._mapping cimport mapping_hash
@@ -256,8 +256,7 @@ cdef int encode_record(Pool* p, u64 place, u64 died, bint by_hash, Encoded* e, c
 
 cdef int insert(Txn* t, u64 root_place, const char* key, u64 size) noexcept nogil:
     cdef Path path
-    keytree_approach(t, root_place, key, size, &path)
-    return keytree_insert(t, root_place, key, size, &path)
+    return keytree_insert_now(t, root_place, key, size)
 
 
 cdef int version_keep(Txn* t, u64 place, bint by_hash) noexcept nogil:

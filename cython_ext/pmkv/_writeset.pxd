@@ -41,6 +41,7 @@ cdef struct Txn:
     int status               # the first error; the transaction can only be aborted, or taken back to a mark
     u64 now                  # keys that expire up to then are not there, microseconds since 1970; 0: all are
     u64 rollbacks            # how often something was undone: places of records may be another's now
+    bint expects_new         # the last put added a key: the next one is thought to do so, too
     u64 changes              # grows with every word, and when some are undone: who remembers a place looks again
     u64 own_place            # pages from here on were free when it began, and never used: they are its own
     size_t marked_words      # of the newest mark: word_count and own_place; 0 without one
