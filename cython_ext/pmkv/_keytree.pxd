@@ -26,10 +26,17 @@ cdef inline Node* path_end(Path* path) noexcept nogil:
     """The node that the path leads to."""
     return &path.step[path.length - 1].node
 
-cdef int keytree_set_out(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
-cdef int keytree_set_out_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
-cdef int keytree_come_near(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
-cdef void keytree_fetch(Txn* t, const Path* path) noexcept nogil
+cdef inline u64 path_below(const Path* path, int level) noexcept nogil:
+    """The place of the node that was found to be next, 0 unless the path ends at a node of `level`."""
+    if path.length and path.step[path.length - 1].node.level == level:
+        return path.step[path.length].node.place
+    return 0
+
+cdef int keytree_find_parent(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
+cdef int keytree_find_parent_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
+cdef int keytree_find_leaf(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil
+cdef void keytree_fetch_parent(const Pool* p, const Path* path) noexcept nogil
+cdef void keytree_fetch_leaf(Txn* t, const Path* path) noexcept nogil
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil
 cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path,
                               Owed* owed) noexcept nogil

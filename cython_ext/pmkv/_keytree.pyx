@@ -90,22 +90,24 @@ cdef int descend(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_size,
     """To the leaf of the key, and the first entry that is not smaller; its index is in the path."""
     cdef int status = enter(p, t, root_place, path)
     if status == PMKV_OK:
-        status = set_out(p, t, key, key_size, 1, path)
+        status = find_parent(p, t, key, key_size, 1, path)
     if status == PMKV_OK:
-        status = come_near(p, t, key, key_size, 1, path)
+        fetch_below(p, path, 2)
+        status = find_leaf(p, t, key, key_size, 1, path)
     if status != PMKV_OK:
         return status
-    if path_end(path).level:
-        node_prefetch(p, place_below(path))
+    fetch_below(p, path, 1)
     return arrive(p, t, key, key_size, path, exact)
 
 
-# The way down has parts, so that a writer can do something else while it waits for a node: set_out
-# asks for the parent of the leaf, come_near for the leaf, and arrive looks for the key in it.
+# The way down has parts, so that a writer can ask for a node and do something else while it comes: find_parent
+# finds the parent of the leaf, find_leaf the leaf, and arrive looks for the key in it.
 
-cdef inline u64 place_below(const Path* path) noexcept nogil:
-    """Of the node that set_out or come_near has asked for."""
-    return path.step[path.length].node.place
+
+cdef inline void fetch_below(const Pool* p, const Path* path, int level) noexcept nogil:
+    cdef u64 place = path_below(path, level)
+    if place:
+        node_prefetch(p, place)
 
 
 cdef int choose(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
@@ -116,33 +118,30 @@ cdef int choose(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* p
 
 
 cdef int read_below(Pool* p, Txn* t, Path* path) noexcept nogil:
-    cdef int status = node_read(p, t, place_below(path), path_end(path).level - 1, &path.step[path.length].node)
+    """The node that choose() has found."""
+    cdef Node* below = &path.step[path.length].node
     path.length += 1
-    return status
+    return node_read(p, t, below.place, path.step[path.length - 2].node.level - 1, below)
 
 
-cdef int set_out(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
-    """From the node where the path ends, to one of level 2 or the root; its child is on its way into the cache."""
+cdef int find_parent(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """From the node where the path ends to that of level 2, and which child is next; or no further than the root."""
     cdef int status = PMKV_OK
     while status == PMKV_OK and path_end(path).level >= 2:
         status = choose(p, t, key, key_size, low, path)
-        low = 1
-        if status != PMKV_OK:
+        if status != PMKV_OK or path_end(path).level == 2:
             break
-        node_prefetch(p, place_below(path))
-        if path_end(path).level == 2:
-            break
+        node_prefetch(p, path.step[path.length].node.place)
         status = read_below(p, t, path)
+        low = 1
     return status
 
 
-cdef int come_near(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
-    """To the parent of the leaf of the key, if there is one; the leaf's first line is on its way into the cache."""
+cdef int find_leaf(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+    """To the parent of the leaf of the key, if there is one, and which child is next."""
     cdef int status = read_below(p, t, path) if path_end(path).level == 2 else PMKV_OK
     if status == PMKV_OK and path_end(path).level:
         status = choose(p, t, key, key_size, low, path)
-        if status == PMKV_OK:
-            pmkv_prefetch(pmkv_at(&p.m, place_below(path)))
     return status
 
 
@@ -415,26 +414,38 @@ cdef void make_piece(Piece* piece, const char* key, u64 key_size) noexcept nogil
     piece.count = 1
 
 
-cdef int keytree_set_out(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
-    """The first part of the way to a key's leaf, for keytree_come_near: what happens in between hides a miss."""
+cdef int keytree_find_parent(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
+    """The first part of the way to a key's leaf, for keytree_find_leaf."""
     cdef int status = enter(t.p, t, root_place, path) if t.status == PMKV_OK else t.status
     if status == PMKV_OK:
-        return keytree_set_out_from(t, key, key_size, 1, path)
+        return keytree_find_parent_from(t, key, key_size, 1, path)
     return txn_fail(t, status) if status < 0 else status
 
 
-cdef int keytree_set_out_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+cdef int keytree_find_parent_from(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
     """The same from the node where the path ends, whose entries below `low` lead to smaller keys."""
-    cdef int status = set_out(t.p, t, key, key_size, low, path)
+    cdef int status = find_parent(t.p, t, key, key_size, low, path)
     return status if status == PMKV_OK else txn_fail(t, status)
 
 
-cdef int keytree_come_near(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
+cdef int keytree_find_leaf(Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
     """The second part, for keytree_insert.  `low`: of the leaf's parent, if the path ends there, else 1."""
     cdef int status = t.status
     if status == PMKV_OK and path.length:
-        status = come_near(t.p, t, key, key_size, low, path)
+        status = find_leaf(t.p, t, key, key_size, low, path)
     return status if status == PMKV_OK else txn_fail(t, status)
+
+
+cdef void keytree_fetch_parent(const Pool* p, const Path* path) noexcept nogil:
+    """Asks for what keytree_find_leaf will need."""
+    fetch_below(p, path, 2)
+
+
+cdef void keytree_fetch_leaf(Txn* t, const Path* path) noexcept nogil:
+    """Asks for what keytree_insert will need of the leaf, whose first line was asked for."""
+    cdef u64 place = path_below(path, 1)
+    if place:
+        node_prefetch_to_append(t, place)
 
 
 cdef int settle(Txn* t, Owed* owed, int level) noexcept nogil:
@@ -479,14 +490,8 @@ cdef int insert_anew(Txn* t, u64 root_place, Path* path, Piece* piece, Owed* owe
     return t.status
 
 
-cdef void keytree_fetch(Txn* t, const Path* path) noexcept nogil:
-    """Asks for what keytree_insert will need of the leaf that keytree_come_near has found."""
-    if path.length and path.step[path.length - 1].node.level:
-        node_prefetch_to_append(t, place_below(path))
-
-
 cdef int keytree_insert(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
-    """Adds a key that the tree does not have, where keytree_come_near led."""
+    """Adds a key that the tree does not have, where keytree_find_leaf led."""
     return keytree_insert_owing(t, root_place, key, key_size, path, NULL)
 
 
@@ -507,7 +512,7 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
         change.outcome, change.made = REPLACED, 1
         node_build(t, 0, &piece, 1, &change.piece[0].child)
         return change_root(t, root_place, 1, &change)
-    if path_end(path).level and node_append(t, place_below(path), key, key_size) != PMKV_NOT_FOUND:
+    if path_end(path).level and node_append(t, path_below(path, 1), key, key_size) != PMKV_NOT_FOUND:
         return count_above(t, path, path.length, owed) if t.status == PMKV_OK else t.status
     status = arrive(t.p, t, key, key_size, path, &exact)
     if status == PMKV_OK and exact:
@@ -526,8 +531,8 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
 cdef int keytree_insert_now(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
     """The same with all of the way."""
     cdef Path path
-    keytree_set_out(t, root_place, key, key_size, &path)
-    keytree_come_near(t, key, key_size, 1, &path)
+    if keytree_find_parent(t, root_place, key, key_size, &path) == PMKV_OK:
+        keytree_find_leaf(t, key, key_size, 1, &path)
     return keytree_insert(t, root_place, key, key_size, &path)
 
 

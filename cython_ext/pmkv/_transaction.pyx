@@ -14,7 +14,8 @@ from libc.string cimport memset
 from pmkv._codings cimport coding_add, coding_forget
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    Path, keytree_come_near, keytree_delete, keytree_fetch, keytree_free_all, keytree_insert, keytree_set_out,
+    Path, keytree_delete, keytree_fetch_leaf, keytree_fetch_parent, keytree_find_leaf, keytree_find_parent,
+    keytree_free_all, keytree_insert, path_below,
 )
 from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
 from pmkv._mapping cimport (
@@ -43,7 +44,7 @@ cdef struct Sums:
     u64 bytes_gone
     TreeKey* keys                 # those that came, which go into the order together; NULL: each at once
     u64 key_count
-    Path* path                    # the way to a single key's place in the order, of which set_out is done; or NULL
+    Path* path                    # the way to a single key's place in the order, of which the first part is done; or NULL
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
@@ -121,7 +122,9 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         record_allocate_all(t, item, 1, &place)
     if t.expects_new and is_ordered(t, namespace):
         sums.path = &path
-        keytree_set_out(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+        if keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path) < 0:
+            return t.status
+        keytree_fetch_parent(t.p, &path)
     status = put(t, namespace, item, mode, &probe, place, &sums)
     return count(t, namespace, &sums) if status == PMKV_OK else status
 
@@ -172,12 +175,13 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place
     sums.came += 1
     if at_once:
         if sums.path == NULL:
-            keytree_set_out(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
-        keytree_come_near(t, item.key, item.key_size, 1, path)
+            keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
+        keytree_find_leaf(t, item.key, item.key_size, 1, path)
+        pmkv_prefetch(pmkv_at(&t.p.m, path_below(path, 1)))
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
     if at_once:
-        keytree_fetch(t, path)
+        keytree_fetch_leaf(t, path)
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if at_once:
         keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
@@ -254,6 +258,7 @@ cdef void fetch_ahead(Txn* t, u64 namespace, const Item* items, u64 count, Probe
     cdef u64 i
     for i in range(count):
         locate(t, namespace, items[i].key, items[i].key_size, &probes[i])
+    for i in range(count):        # short, so that the translations of their addresses overlap, too
         mapping_prefetch_bucket(t.p, &probes[i])
     for i in range(count):
         mapping_prefetch_record(t.p, &probes[i])

@@ -122,8 +122,20 @@ cdef inline u64 heap_of(u64 header) noexcept nogil:
     return (header >> TREE_HEAP_SHIFT & 255) * UNIT
 
 
-cdef uint32_t node_crc(const unsigned char* order, int count, const char* prefix_part, u64 prefix_size) noexcept nogil:
-    return ~pmkv_crc_update(pmkv_crc_update(~<uint32_t>0, order, count), prefix_part, 4 + prefix_size)
+cdef inline u64 heap_start(u64 prefix_size) noexcept nogil:
+    """Where entries may begin; zeros lie between the prefix and this."""
+    return (PREFIX_AT + prefix_size + 7) & ~<u64>7
+
+
+cdef uint32_t node_crc(const unsigned char* order, int count, const char* node, u64 prefix_size) noexcept nogil:
+    """Of the order of `count` entries, and of the node from prefix_size to the heap's start, in whole words."""
+    cdef uint32_t crc = ~<uint32_t>0
+    cdef u64 at
+    for at in range(0, <u64>count, 8):
+        crc = pmkv_crc_u64(crc, (<const u64*>(order + at))[0])
+    for at in range(8, heap_start(prefix_size), 8):
+        crc = pmkv_crc_u64(crc, (<const u64*>(node + at))[0])
+    return ~crc
 
 
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil:
@@ -150,7 +162,7 @@ cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogi
     if (n.count <= tail or n.count > TREE_ORDER_MAX or n.heap > ORDER_AT or n.prefix_size > PREFIX_MAX
             or (level >= 0 and n.level != level)
             or not pmkv_check(&p.m, PMKV_CHECK_TREE, <uint32_t>(header >> TREE_CRC_SHIFT)
-                              == node_crc(n.order, n.count - tail, n.base + 8, n.prefix_size))):
+                              == node_crc(n.order, n.count - tail, n.base, n.prefix_size))):
         return corrupted(p, PMKV_CHECK_TREE, place)
     return take_in_tail(p, n, tail) if tail else PMKV_OK
 
@@ -393,10 +405,6 @@ cdef u64 piece_room(int level, const Piece* piece, u64 prefix_size) noexcept nog
     return (CHILD_HEADER + KEY_HEADER + size + 7) & ~<u64>7 if level else (KEY_HEADER + size + 3) & ~<u64>3
 
 
-cdef inline u64 heap_start(u64 prefix_size) noexcept nogil:
-    return (PREFIX_AT + prefix_size + 7) & ~<u64>7
-
-
 cdef bint pieces_fit(int level, const Piece* pieces, int count, u64 room) noexcept nogil:
     """Whether a node of these takes at most `room` bytes of its heap."""
     cdef u64 prefix_size = pieces_prefix(level, pieces, count), size = heap_start(prefix_size)
@@ -483,7 +491,7 @@ cdef int node_build(Txn* t, int level, Piece* pieces, int count, u64* place) noe
             return t.status
     copy_prefix(&pieces[count - 1].key, prefix_size, image + PREFIX_AT)
     node.order[TAIL_AT] = <unsigned char>(at // UNIT)
-    node.header = header_of(count, 0, at, level, node_crc(node.order, count, image + 8, prefix_size))
+    node.header = header_of(count, 0, at, level, node_crc(node.order, count, image, prefix_size))
     if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
         return t.status
     return txn_data(t, place[0], image, NODE_SIZE)
@@ -562,7 +570,7 @@ cdef int node_change(Txn* t, const Node* n, int first, int removed, Piece* fresh
     area = 1 - (pmkv_load(&t.p.m, n.place) >> TREE_AREA_SHIFT & 1)
     txn_data_again(t, n.place + ORDER_AT + area * ORDER_SIZE, order, ORDER_SIZE)
     return txn_log(t, n.place, header_of(count, area, heap, n.level,
-                                         node_crc(order, count, n.base + 8, n.prefix_size)))
+                                         node_crc(order, count, n.base, n.prefix_size)))
 
 
 cdef int node_append(Txn* t, u64 place, const char* key, u64 key_size) noexcept nogil:
