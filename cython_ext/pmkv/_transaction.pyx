@@ -116,15 +116,17 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
     if t.status != PMKV_OK or locate(t, namespace, item.key, item.key_size, &probe) != PMKV_OK:
         return t.status
     memset(&sums, 0, sizeof(Sums))
-    # While the bucket comes, what will be needed in any case, or most likely.
-    mapping_prefetch_bucket(t.p, &probe)
-    if mode == PUT_ALWAYS:
-        record_allocate_all(t, item, 1, &place)
+    # What will be needed most likely comes together: the translations of the addresses overlap, too.
     if t.expects_new and is_ordered(t, namespace):
         sums.path = &path
         if keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path) < 0:
             return t.status
+        mapping_prefetch_bucket(t.p, &probe)
         keytree_fetch_parent(t.p, &path)
+    else:
+        mapping_prefetch_bucket(t.p, &probe)
+    if mode == PUT_ALWAYS:        # while they come
+        record_allocate_all(t, item, 1, &place)
     status = put(t, namespace, item, mode, &probe, place, &sums)
     return count(t, namespace, &sums) if status == PMKV_OK else status
 
