@@ -11,7 +11,7 @@ from pmkv._pool cimport (
 from pmkv._redo cimport redo_replay
 
 cdef u64 WINDOW_LINES_PAGE = 4096   # 256 KiB of log: some 800 commits of 100 bytes
-cdef u64 WINDOW_LINES = 2048        # 128 KiB: some 400 of them, each a few faults on pages touched again
+cdef u64 WINDOW_LINES = 512         # 32 KiB: some 100 of them; what a checkpoint flushes is in the cache still
 
 
 cdef int recovery_run(Pool* p, u64 file_size, u64* replayed) noexcept nogil:

@@ -91,10 +91,13 @@ cdef void parts_copy(const Parts* x, u64 first, char* out) noexcept nogil:
 # ---- reading -----------------------------------------------------------------------------------
 
 cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil:
-    """All its lines at once: a binary search would miss them one after the other."""
+    """All its lines at once, in the order of need: a binary search would miss them one after the other."""
     cdef const char* base = <const char*>pmkv_at(&p.m, place)
     cdef int at
-    for at in range(0, NODE_SIZE, 64):
+    pmkv_prefetch(base)
+    pmkv_prefetch(base + ORDER_AT)
+    pmkv_prefetch(base + ORDER_AT + ORDER_SIZE)
+    for at in range(64, ORDER_AT, 64):
         pmkv_prefetch(base + at)
 
 
