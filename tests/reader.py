@@ -121,6 +121,7 @@ class Reader:
         self.dictionaries: dict[int, bytes] = {}
         self.expiring: set[bytes] = set()  # keys that the tree of what expires must have
         self.levels = 0  # of the ordered keys
+        self.tails: list[int] = []  # leaves of theirs with keys that are not in their order
         self.far_keys = 0
 
     # section 4
@@ -467,13 +468,20 @@ class Reader:
         self.use_units(place, 1024, NODES, 26)
         header, node = self.sealed(place), self.read(place, 1024)
         count, area, end = header & 127, header >> 7 & 1, (header >> 8 & 255) * 4
-        level, crc, reserved = header >> 16 & 15, header >> 20 & 0xFFFFFFFF, header >> 52
+        level, crc, tail = header >> 16 & 15, header >> 20 & 0xFFFFFFFF, header >> 52 & 15
         prefix_size, zero = struct.unpack_from("<HH", node, 8)
-        assert reserved == zero == 0 and 1 <= count <= 64 and prefix_size <= 128 and end <= 896
-        order = node[896 + area * 64 :][:count]
-        assert crc == crc32c(order + node[8 : 12 + prefix_size])
+        assert zero == 0 and tail < count <= 63 and prefix_size <= 128 and end <= 896
+        assert tail == 0 or level == 0
+        whole, heap = node[896 + area * 64 :][:64], -(-(12 + prefix_size) // 8) * 8
+        assert crc == crc32c(whole[: -(-(count - tail) // 8) * 8] + node[8:heap])
+        order = [offset * 4 for offset in whole[: count - tail]]
         prefix, spans, entries = node[12 : 12 + prefix_size], [(0, 12 + prefix_size)], []
-        for at in (offset * 4 for offset in order):
+        at = whole[63] * 4
+        for _ in range(tail):
+            order.append(at)
+            at = -(-self.tree_key(node, at, end, prefix)[1] // 4) * 4
+        assert tail == 0 or at == end
+        for at in order:
             child, below = (self.sealed(place + at + n) if level else 0 for n in (0, 8))
             key, entry_end = self.tree_key(node, at + 16 if level else at, end, prefix)
             assert at % (8 if level else 4) == 0
@@ -481,6 +489,9 @@ class Reader:
             entries.append((child << 4, below, key))
         spans.sort()
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+        if tail:
+            self.tails.append(place)
+            entries.sort(key=lambda entry: entry[2])
         return level, entries
 
     def ordered_keys(self, place: int, parent: int = 0) -> list[bytes]:

@@ -1,0 +1,123 @@
+"""Leaves of the order may have keys behind their order: nobody who reads can tell."""
+
+from __future__ import annotations
+
+import mmap
+import random
+from pathlib import Path
+
+import pytest
+
+import pmkv
+from reader import Reader
+
+NODE = 1024
+
+
+def put_one_by_one(db: pmkv.Store | pmkv.Transaction, count: int, seed: int) -> list[bytes]:
+    """Random keys of all sizes, one after the other; sorted."""
+    rng = random.Random(seed)
+    keys = {rng.randbytes(rng.choice((3, 8, 9, 16, 31))) for _ in range(count)}
+    keys |= {b"shared by many/" + rng.randbytes(4) for _ in range(count)}
+    for key in rng.sample(sorted(keys), len(keys)):
+        db.put(key, key[::-1])
+    return sorted(keys)
+
+
+def assert_order(db: pmkv.Store | pmkv.Transaction, keys: list[bytes]) -> None:
+    assert list(db) == keys
+    assert list(db.keys(reverse=True)) == keys[::-1]
+    assert [db.key_at(i) for i in range(len(keys))] == keys
+    for i in range(0, len(keys), 7):
+        assert list(db.items(start=keys[i], limit=3)) == [(k, k[::-1]) for k in keys[i : i + 3]]
+        assert len(db.keys(stop=keys[i])) == i
+        assert list(db.keys(stop=keys[i], reverse=True, limit=2)) == keys[max(0, i - 2) : i][::-1]
+
+
+def leaves_with_tails(path: Path) -> list[int]:
+    """Where in the file they lie."""
+    reader = Reader(path.read_bytes())
+    reader.everything()
+    return [at for place in reader.tails for at, _ in reader.parts(place, NODE)]
+
+
+def test_keys_behind_the_order_come_where_they_belong(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        keys = put_one_by_one(db, 400, 1)
+        reader = Reader(pool_path.read_bytes())
+        assert sorted(reader.everything()) == keys
+        assert len(reader.tails) > 10
+        assert_order(db, keys)
+        for key in keys[::3]:
+            del db[key]
+        keys = sorted(set(keys) - set(keys[::3]))
+        assert_order(db, keys)
+        assert db.check() == []
+    with pmkv.open(pool_path, "r") as db:
+        assert_order(db, keys)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_undone_leaves_nothing_behind_the_order(pool_path: Path, seed: int) -> None:
+    """Appended, rolled back, appended again where it lay; within a transaction and after it."""
+    rng = random.Random(seed)
+    with pmkv.open(pool_path) as db:
+        kept = set(put_one_by_one(db, 150, seed))
+        for _ in range(6):
+            with db.begin(write=True) as txn:
+                fresh = {rng.randbytes(8) for _ in range(rng.choice((1, 5, 60)))}
+                for key in fresh:
+                    txn[key] = key[::-1]
+                mark = txn.savepoint()
+                for key in rng.sample(sorted(kept | fresh), 40):
+                    del txn[key]
+                put_one_by_one(txn, 40, rng.randrange(99))
+                mark.rollback()
+                again = {rng.randbytes(8) for _ in range(rng.choice((1, 5, 60)))}
+                for key in again:
+                    txn[key] = key[::-1]
+                assert_order(txn, sorted(kept | fresh | again))
+                if rng.random() < 0.5:
+                    txn.abort()
+                else:
+                    kept |= fresh | again
+            assert_order(db, sorted(kept))
+        assert db.check() == []
+    assert sorted(Reader(pool_path.read_bytes()).everything()) == sorted(kept)
+
+
+def test_a_damaged_leaf_shows_no_wrong_key_and_hides_none(pool_path: Path) -> None:
+    """Each byte of a leaf in turn: a tail's key is put between two others, which must be whole."""
+    refused, chance = 0, random.Random(2)
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        keys = put_one_by_one(db, 90, 3)
+        leaves = leaves_with_tails(pool_path)
+        with mmap.mmap(file.fileno(), 0) as memory:
+            for leaf in leaves[:3]:
+                for place in range(leaf, leaf + NODE):
+                    mask = chance.randrange(1, 256)
+                    memory[place] ^= mask
+                    for i in range(0, len(keys), 3):
+                        try:
+                            assert list(db.keys(start=keys[i], limit=1)) == keys[i : i + 1]
+                            assert list(db.keys(stop=keys[i], reverse=True, limit=1)) == (
+                                keys[max(0, i - 1) : i]
+                            )
+                        except pmkv.CorruptedError:
+                            refused += 1
+                    memory[place] ^= mask
+        assert_order(db, keys)
+    assert refused > 1000
+
+
+def test_damage_in_a_tail_is_found_by_check(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        put_one_by_one(db, 90, 4)
+        leaves = leaves_with_tails(pool_path)
+        with mmap.mmap(file.fileno(), 0) as memory:
+            for leaf in leaves:
+                heap = memory[leaf + 1] * 4
+                memory[leaf + heap - 8] ^= 1  # of the last key, or of what says how long it is
+                assert db.check() != []
+                memory[leaf + heap - 8] ^= 1
+        assert db.check() == []
