@@ -416,7 +416,10 @@ cdef void make_piece(Piece* piece, const char* key, u64 key_size) noexcept nogil
 
 cdef int keytree_find_parent(Txn* t, u64 root_place, const char* key, u64 key_size, Path* path) noexcept nogil:
     """The first part of the way to a key's leaf, for keytree_find_leaf."""
-    cdef int status = enter(t.p, t, root_place, path) if t.status == PMKV_OK else t.status
+    cdef int status = t.status
+    path.length = 0
+    if status == PMKV_OK:
+        status = enter(t.p, t, root_place, path)
     if status == PMKV_OK:
         return keytree_find_parent_from(t, key, key_size, 1, path)
     return txn_fail(t, status) if status < 0 else status

@@ -15,6 +15,10 @@ Invariants
   G2. No two free runs touch, and none touches the frontier: freeing joins.
   G3. A descriptor's check covers its line; it is tested before a transaction's first change,
       and changes with every word.
+  G4. One free run, p.index_run, is set aside for pages of the index (leaves and nodes): these lie
+      together then, so that the translations of their addresses stay in the caches.  Others take of
+      it only where the pool cannot grow.  That it is set aside is known in DRAM alone, and may be
+      out of date: what the page begins is looked at.
 """
 from pmkv._core cimport *
 from pmkv._pool cimport Ceiling, Pool, Sweep, corrupted, descriptor_place, page_place, pool_grow
@@ -26,6 +30,8 @@ cdef enum:
     CHECK_WORD = 3
     BINS_PER_BITMAP = 56
     TRIES_IN_OWN_BIN = 8          # a bin holds runs a quarter longer at most: a few tries fit exactly
+    ASIDE_MIN = 8                 # pages that are set aside for the index at once: a 16th of what is in use,
+    ASIDE_MAX = 64                # but no more than this; eight translations lie in a line
     SWEEP_STEPS = 256             # runs that a writer looks at under the ceiling before it takes any
     SWEEP_SHARE = 16              # a sweep begins again when so large a part of what it saw was freed
 
@@ -199,13 +205,13 @@ cdef int read_free_run(Txn* t, u64 page, Head* head) noexcept nogil:
 
 
 cdef u64 find_in_bin(Txn* t, int index, u64 count, int tries) noexcept nogil:
-    """A run of the bin that is long enough, among its first few, or 0."""
+    """A run of the bin that is long enough, among its first few, or 0: not the one that is set aside."""
     cdef u64 page
     cdef Head head
     if txn_read_sealed(t, ROOT_FREE_BIN + <u64>index * 8, &page) != PMKV_OK:
         return 0
     while page and tries > 0 and read_free_run(t, page, &head) == PMKV_OK:
-        if head.page_count >= count:
+        if head.page_count >= count and page != t.p.index_run:
             return page
         page = head.next
         tries -= 1
@@ -232,8 +238,9 @@ cdef u64 find_free_run(Txn* t, u64 count) noexcept nogil:
     cdef u64 page = find_in_bin(t, index, count, TRIES_IN_OWN_BIN)
     if page == 0 and t.status == PMKV_OK:
         index = next_filled_bin(t, index + 1)
-        if index >= 0:
-            page = find_in_bin(t, index, count, 1)
+        while page == 0 and index >= 0:          # twice, if the first has the run that is set aside alone
+            page = find_in_bin(t, index, count, TRIES_IN_OWN_BIN)
+            index = next_filled_bin(t, index + 1)
     return page
 
 
@@ -311,17 +318,60 @@ cdef bint page_fits(Txn* t) noexcept nogil:
             and (free_pages > 0 or frontier < t.p.file_pages))
 
 
-cdef u64 find_run(Txn* t, u64 count) noexcept nogil:
+cdef u64 find_run(Txn* t, u64 count, bint of_index) noexcept nogil:
     """A free run of at least `count` pages, or 0: then the frontier is where to take them."""
     cdef u64 page
     if t.p.ceiling != NULL:
+        t.p.index_run = 0
         page = find_below(t, count, SWEEP_STEPS)
         if page or t.status != PMKV_OK or frontier_fits_below(t, count):
             return page
-    return find_free_run(t, count)
+    page = run_set_aside(t, count) if of_index else 0
+    if page == 0 and t.status == PMKV_OK:
+        page = find_free_run(t, count)
+    if page == 0 and t.status == PMKV_OK and not frontier_can_advance(t, count):
+        page = run_set_aside(t, count)
+    return page
+
+
+# ---- what is set aside for the index (G4) --------------------------------------------------------------------
+
+cdef u64 run_set_aside(Txn* t, u64 count) noexcept nogil:
+    """That run, if it is there still and long enough, or 0."""
+    cdef Head head
+    if t.p.index_run == 0 or t.p.index_run >= t.p.file_pages:
+        return 0
+    if descriptor_read(t, t.p.index_run, &head) != PMKV_OK:
+        return 0
+    if head.kind != PMKV_PAGE_FREE:
+        t.p.index_run = 0
+        return 0
+    return t.p.index_run if head.page_count >= count else 0
+
+
+cdef int set_aside(Txn* t, u64 count, u64* page) noexcept nogil:
+    """`count` pages from the frontier, and in front of them some more that are free, for those that come next."""
+    cdef u64 frontier, aside
+    if txn_read_sealed(t, ROOT_FRONTIER, &frontier) != PMKV_OK:
+        return t.status
+    aside = max(<u64>ASIDE_MIN, min(<u64>ASIDE_MAX, frontier // 16)) - count
+    if not frontier_can_advance(t, aside + count):
+        return advance_frontier(t, count, page)
+    if advance_frontier(t, aside + count, page) != PMKV_OK:
+        return t.status
+    t.p.index_run = page[0]
+    page[0] += aside
+    change_free_count(t, aside, 0)
+    return put_free_run(t, t.p.index_run, aside)
 
 
 # ---- the frontier ----------------------------------------------------------------------------------------
+
+cdef bint frontier_can_advance(Txn* t, u64 count) noexcept nogil:
+    cdef u64 frontier
+    return (txn_read_sealed(t, ROOT_FRONTIER, &frontier) == PMKV_OK
+            and pool_grow(t.p, frontier + count) == PMKV_OK)
+
 
 cdef int advance_frontier(Txn* t, u64 count, u64* page) noexcept nogil:
     cdef u64 claimed
@@ -362,21 +412,33 @@ cdef bint pages_are_free(Txn* t, u64 count) noexcept nogil:
 
 # ---- allocate and free --------------------------------------------------------------------------------------
 
+cdef int take_of_run(Txn* t, u64 run, u64 count, u64* page) noexcept nogil:
+    """Its first pages, or the last ones of that which is set aside: so it begins where it did."""
+    cdef Head head
+    cdef u64 rest
+    if read_free_run(t, run, &head) != PMKV_OK or take_free_run(t, run, head.page_count) != PMKV_OK:
+        return t.status
+    change_free_count(t, 0, count)
+    rest = head.page_count - count
+    page[0] = run + rest if run == t.p.index_run else run
+    if rest:
+        put_free_run(t, run if run == t.p.index_run else run + count, rest)
+    return t.status
+
+
 cdef int pages_allocate(Txn* t, u64 count, int kind, u64 block_class, u64* page) noexcept nogil:
     """A run of exactly `count` pages: from the free runs if one fits, else from the frontier."""
-    cdef Head head
+    cdef bint of_index = kind == PMKV_PAGE_LEAF or kind == PMKV_PAGE_NODE or kind == PMKV_PAGE_NODES
+    cdef u64 run = find_run(t, count, of_index) if t.status == PMKV_OK else 0
     if t.status != PMKV_OK:
         return t.status
-    page[0] = find_run(t, count)
+    if run:
+        take_of_run(t, run, count, page)
+    elif of_index and t.p.ceiling == NULL:
+        set_aside(t, count, page)
+    else:
+        advance_frontier(t, count, page)
     if t.status != PMKV_OK:
-        return t.status
-    if page[0]:
-        if read_free_run(t, page[0], &head) != PMKV_OK or take_free_run(t, page[0], head.page_count) != PMKV_OK:
-            return t.status
-        change_free_count(t, 0, count)
-        if head.page_count > count:
-            put_free_run(t, page[0] + count, head.page_count - count)
-    elif advance_frontier(t, count, page) != PMKV_OK:
         return t.status
     return descriptor_log(t, page[0], 0, head_word(kind, block_class, 0, count))
 

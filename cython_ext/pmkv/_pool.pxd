@@ -64,6 +64,7 @@ cdef struct Pool:
     bint failed              # a commit's sync failed: what became of it is known after recovery only
     u64 apply_sequence       # odd while words are being applied
     Ceiling* ceiling         # NULL: no compaction is on
+    u64 index_run            # a free run that is set aside for pages of the index, 0: none
 
 cdef struct Geometry:
     u64 header_size

@@ -178,7 +178,8 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place
     if at_once:
         if sums.path == NULL:
             keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
-        keytree_find_leaf(t, item.key, item.key_size, 1, path)
+        if keytree_find_leaf(t, item.key, item.key_size, 1, path) != PMKV_OK:
+            return t.status
         pmkv_prefetch(pmkv_at(&t.p.m, path_below(path, 1)))
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
