@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Place
+from reader import FREE, LEAF, NODE, NODES, Reader
 
 import pmkv
 
 GROWTH = 2 << 20
 PAGE = 4096
+INDEX = (LEAF, NODE, NODES)
 CURRENT_BLOCKS = 15 + 7 * 4 + 6  # pages of the blocks that stay being filled, one a class
 
 
@@ -136,3 +140,55 @@ def test_a_deleted_value_gives_its_space_to_the_next_of_its_size(db: pmkv.Store)
         del db[b"%d" % i]
         db[b"%d" % (i + 20)] = bytes(1 << 20)
     assert db.stat()["file_size"] == size
+
+
+def runs_of(path: Path) -> list[tuple[int, int]]:
+    """The kind of each run, and its pages."""
+    reader = Reader(path.read_bytes())
+    page, frontier, runs = 1, reader.sealed(PAGE + 64), []
+    while page < frontier:
+        descriptor = reader.descriptor(page)
+        runs.append((descriptor.kind, descriptor.page_count))
+        page += descriptor.page_count
+    return runs
+
+
+def test_pages_of_the_index_lie_together(pool_path: Path) -> None:
+    chance = random.Random(3)
+    with pmkv.open(pool_path) as db:
+        for _ in range(30):
+            db.put_many((chance.randbytes(16), bytes(100)) for _ in range(1000))
+    groups = [
+        sum(count for _, count in group)
+        for of_index, group in itertools.groupby(runs_of(pool_path), lambda run: run[0] in INDEX)
+        if of_index
+    ]
+    assert sum(groups) > 300
+    assert len(groups) < sum(groups) / 8  # left to chance it is more than twice as many,
+    assert max(groups) > 32  # and the largest has sixteen
+
+
+def test_what_is_set_aside_for_the_index_is_used_when_the_pool_is_full(pool_path: Path) -> None:
+    with pmkv.open(pool_path, max_size=8 << 20) as db:
+        for i in range(100):
+            db[b"small%d" % i] = b""
+        assert max(count for kind, count in runs_of(pool_path) if kind == FREE) >= 4
+        with pytest.raises(pmkv.PoolFullError):
+            for i in range(1 << 20):
+                db[b"%d" % i] = bytes(PAGE * 2)
+        assert max((count for kind, count in runs_of(pool_path) if kind == FREE), default=0) < 3
+        assert db.check() == []
+
+
+def test_a_rollback_takes_back_what_was_set_aside(pool_path: Path) -> None:
+    """What was free for the index is beyond the frontier then; others have it before the index asks again."""
+    with pmkv.open(pool_path) as db:
+        for turn in range(20):
+            with db.begin(write=True) as txn:
+                txn.put_many((b"%d/%d" % (turn, i), b"") for i in range(3000))
+                txn.abort()
+            db[b"large%d" % turn] = bytes(PAGE * (turn % 5 + 1))
+            db.put_many((b"%d/%d" % (turn, i), b"") for i in range(300))
+        assert db.check() == []
+        assert len(db) == 20 * 301
+    assert len(Reader(pool_path.read_bytes()).everything()) == 20 * 301

@@ -100,8 +100,9 @@ def test_a_damaged_leaf_shows_no_wrong_key_and_hides_none(pool_path: Path) -> No
                     for i in range(0, len(keys), 3):
                         try:
                             assert list(db.keys(start=keys[i], limit=1)) == keys[i : i + 1]
-                            assert list(db.keys(stop=keys[i], reverse=True, limit=1)) == (
-                                keys[max(0, i - 1) : i]
+                            assert (
+                                list(db.keys(stop=keys[i], reverse=True, limit=1))
+                                == (keys[max(0, i - 1) : i])
                             )
                         except pmkv.CorruptedError:
                             refused += 1

@@ -31,7 +31,7 @@ cdef enum:
     BINS_PER_BITMAP = 56
     TRIES_IN_OWN_BIN = 8          # a bin holds runs a quarter longer at most: a few tries fit exactly
     ASIDE_MIN = 8                 # pages that are set aside for the index at once: a 16th of what is in use,
-    ASIDE_MAX = 64                # but no more than this; eight translations lie in a line
+    ASIDE_MAX = 512               # but no more than this, of which all translations lie in one page
     SWEEP_STEPS = 256             # runs that a writer looks at under the ceiling before it takes any
     SWEEP_SHARE = 16              # a sweep begins again when so large a part of what it saw was freed
 
