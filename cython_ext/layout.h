@@ -159,7 +159,7 @@
     F(tree_node, uint16_t, prefix_size, "bytes that all keys of the node begin with") \
     F(tree_node, uint16_t, reserved, "zero")                                  \
     A(tree_node, uint8_t, heap, 884, "the prefix, then entries, each at a multiple of 4 (inner: 8)") \
-    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of entries, in units of 4, in order of their keys; last, of the tail")
+    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of entries, in units of 4, by key; last, of the tail")
 
 #define PMKV_TREE_CHILD_FIELDS(F, A)                                              \
     F(tree_child, uint64_t, child, "sealed: granule of the node")             \

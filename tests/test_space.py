@@ -181,7 +181,7 @@ def test_what_is_set_aside_for_the_index_is_used_when_the_pool_is_full(pool_path
 
 
 def test_a_rollback_takes_back_what_was_set_aside(pool_path: Path) -> None:
-    """What was free for the index is beyond the frontier then; others have it before the index asks again."""
+    """That is beyond the frontier then, and others have it before the index asks again."""
     with pmkv.open(pool_path) as db:
         for turn in range(20):
             with db.begin(write=True) as txn:

@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
+from reader import Reader
 
 import pmkv
-from reader import Reader
 
 NODE = 1024
 
@@ -87,7 +87,7 @@ def test_what_is_undone_leaves_nothing_behind_the_order(pool_path: Path, seed: i
 
 
 def test_a_damaged_leaf_shows_no_wrong_key_and_hides_none(pool_path: Path) -> None:
-    """Each byte of a leaf in turn: a tail's key is put between two others, which must be whole."""
+    """Each byte in turn: a key of a tail is put between two others, which must be whole."""
     refused, chance = 0, random.Random(2)
     with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
         keys = put_one_by_one(db, 90, 3)

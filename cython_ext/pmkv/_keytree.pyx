@@ -21,8 +21,8 @@ from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treenode cimport (
     PIECES_MAX, Node, Piece, child_word_place, node_append, node_build, node_change, node_child, node_count,
-    node_free_later, node_piece, node_prefetch, node_prefetch_to_append, node_read, node_search, parts_common, parts_cut,
-    piece_room, pieces_fit, pieces_prefix, tree_word,
+    node_free_later, node_piece, node_prefetch, node_prefetch_to_append, node_read, node_search, parts_common,
+    parts_cut, piece_room, pieces_fit, pieces_prefix, tree_word,
 )
 
 cdef enum:

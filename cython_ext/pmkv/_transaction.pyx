@@ -44,7 +44,7 @@ cdef struct Sums:
     u64 bytes_gone
     TreeKey* keys                 # those that came, which go into the order together; NULL: each at once
     u64 key_count
-    Path* path                    # the way to a single key's place in the order, of which the first part is done; or NULL
+    Path* path                    # the way to a single key's leaf, of which the first part is done; NULL: none is
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
