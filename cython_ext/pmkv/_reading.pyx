@@ -645,36 +645,38 @@ cdef class Reader:
 
     @final
     cdef int get_turn(self, list wanted, list found, Py_ssize_t first, Py_ssize_t end) except -1:
-        """A pipeline of four steps: key objects, buckets, records, values.
+        """A pipeline of four steps: key objects, buckets, records, values; each with LAG keys in a short loop.
 
-        Each step fetches what the next will read, LAG keys later, so that a dozen misses are
-        always under way while the processor works.
+        A step fetches what the next will read, so that a dozen misses are always under way while the
+        processor works, and the translations of their addresses overlap (docs/decisions/0025).
         """
         cdef Probe probes[RING]
         cdef Bytes keys[RING]
         cdef Record r
-        cdef Py_ssize_t i, located = first, done = first
+        cdef Py_ssize_t start, i, located = first, done = first
         cdef u64 before = pmkv_atomic_load(&self.pool.apply_sequence)
         cdef int at, status
         try:
-            for i in range(first, end + 3 * LAG):
-                if i < end:
+            for start in range(first, end + 3 * LAG, LAG):
+                for i in range(start, min(start + LAG, end)):
                     pmkv_prefetch(PyList_GET_ITEM(wanted, i))
                     pmkv_prefetch(<char*>PyList_GET_ITEM(wanted, i) + 47)
-                if first <= i - LAG < end:
-                    at = located % RING
-                    read_bytes(<object>PyList_GET_ITEM(wanted, located), &keys[at], True)
+                for i in range(located, min(start, end)):
+                    at = i % RING
+                    read_bytes(<object>PyList_GET_ITEM(wanted, i), &keys[at], True)
                     located += 1
                     status = mapping_locate(self.pool, NULL, self.mapping,
                                             mapping_hash(self.pool, keys[at].data, keys[at].size), &probes[at])
                     if status != PMKV_OK:
                         self.e.fail(status)
-                    mapping_prefetch_bucket(self.pool, &probes[at])
+                for i in range(max(first, start - LAG), min(start, end)):
+                    mapping_prefetch_bucket(self.pool, &probes[i % RING])
                 # A commit may come between (a large value gives the GIL up): what was located may be cut off then.
-                if first <= i - 2 * LAG < end and before == pmkv_atomic_load(&self.pool.apply_sequence):
-                    mapping_prefetch_record(self.pool, &probes[(i - 2 * LAG) % RING])
-                if i >= first + 3 * LAG:
-                    at = done % RING
+                for i in range(max(first, start - 2 * LAG), min(start - LAG, end)):
+                    if before == pmkv_atomic_load(&self.pool.apply_sequence):
+                        mapping_prefetch_record(self.pool, &probes[i % RING])
+                for i in range(done, min(start - 2 * LAG, end)):
+                    at = i % RING
                     status = PMKV_NOT_FOUND
                     if before == pmkv_atomic_load(&self.pool.apply_sequence):
                         status = mapping_match(self.pool, NULL, &probes[at], keys[at].data, keys[at].size, &r)
@@ -682,11 +684,11 @@ cdef class Reader:
                         status = mapping_get(self.pool, self.mapping, keys[at].data, keys[at].size, &r)
                     if status == PMKV_OK:
                         if not (r.flags & PMKV_RECORD_EXPIRY and self.has_expired(&r, self.now())):
-                            found[done] = self.value_of(&r)
+                            found[i] = self.value_of(&r)
                             if r.flags >= RECORD_CODED:   # to decode lets others run
                                 self.need_table()
                     elif status < 0:
-                        self.fail_at(wanted[done], status)
+                        self.fail_at(wanted[i], status)
                     release(&keys[at])
                     done += 1
         finally:
