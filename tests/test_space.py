@@ -192,3 +192,16 @@ def test_a_rollback_takes_back_what_was_set_aside(pool_path: Path) -> None:
         assert db.check() == []
         assert len(db) == 20 * 301
     assert len(Reader(pool_path.read_bytes()).everything()) == 20 * 301
+
+
+def test_what_was_set_aside_may_be_cut_off(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db:
+        for _ in range(3):
+            db.put_many((b"%d" % i, bytes(200)) for i in range(60_000))
+            before = db.stat()["file_size"]
+            db.clear()
+            db.compact()
+            assert db.stat()["file_size"] < before // 2
+            db.put_many((b"%d" % i, b"") for i in range(3000))
+            assert len(db) == 3000
+        assert db.check() == []
