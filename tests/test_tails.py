@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from reader import Reader
+from reader import Reader, seal
 
 import pmkv
 
@@ -122,3 +122,57 @@ def test_damage_in_a_tail_is_found_by_check(pool_path: Path) -> None:
                 assert db.check() != []
                 memory[leaf + heap - 8] ^= 1
         assert db.check() == []
+
+
+def test_a_tail_that_begins_elsewhere_is_damage(pool_path: Path) -> None:
+    """Entries that were taken out lie there still, whole: keys that are gone."""
+    refused = tried = 0
+    chance = random.Random(55)
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        keys = put_one_by_one(db, 90, 5)
+        for key in keys[::5]:
+            del db[key]
+        keys = sorted(set(keys) - set(keys[::5]))
+        for _ in range(12):
+            keys = sorted([*keys, chance.randbytes(8)])
+            db.put_many((key, b"") for key in keys)
+            leaves = leaves_with_tails(pool_path)
+            with mmap.mmap(file.fileno(), 0) as memory:
+                for leaf in leaves:
+                    begins = leaf + 896 + (memory[leaf] >> 7) * 64 + 63
+                    right = memory[begins]
+                    for wrong in set(range(256)) - {right}:
+                        tried += 1
+                        memory[begins] = wrong
+                        try:
+                            assert list(db.keys()) == keys
+                        except pmkv.CorruptedError:
+                            refused += 1
+                    memory[begins] = right
+            assert list(db.keys()) == keys
+    assert refused == tried > 2000
+
+
+def test_a_key_that_the_mapping_has_lost_does_not_come_twice(pool_path: Path) -> None:
+    """To put it is to add it, and the order has it already."""
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        put_one_by_one(db, 60, 6)
+        with mmap.mmap(file.fileno(), 0) as memory:
+            before = memory[:]
+            db[b"lost"] = b"value"
+            reader = Reader(memory[:])
+            for at in range(0, len(memory), 8):
+                word = int.from_bytes(memory[at : at + 8], "little")
+                place = (word & (1 << 40) - 1) << 4
+                if before[at : at + 8] == bytes(8) and is_slot_of(reader, word, place, b"lost"):
+                    memory[at : at + 8] = bytes(8)
+            assert b"lost" not in db
+            with pytest.raises(pmkv.CorruptedError):
+                db[b"lost"] = b"value"
+                list(db.keys())
+
+
+def is_slot_of(reader: Reader, word: int, place: int, key: bytes) -> bool:
+    if word == 0 or seal(word & (1 << 56) - 1) != word or not reader.header <= place < 1 << 22:
+        return False
+    return reader.read(place + 24, len(key)) == key
