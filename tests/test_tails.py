@@ -176,3 +176,18 @@ def is_slot_of(reader: Reader, word: int, place: int, key: bytes) -> bool:
     if word == 0 or seal(word & (1 << 56) - 1) != word or not reader.header <= place < 1 << 22:
         return False
     return reader.read(place + 24, len(key)) == key
+
+
+def test_neighbours_of_a_batch_are_put_in_order_first(pool_path: Path) -> None:
+    """Two of each group, in different leaves: the way to one begins at that to the other."""
+    chance = random.Random(9)
+    groups = [bytes([group, group ^ 85]) for group in range(256)]
+    model = [group + chance.randbytes(8) for group in groups for _ in range(100)]
+    with pmkv.open(pool_path) as db:
+        db.put_many((key, b"") for key in model)
+        for _ in range(3):
+            fresh = [group + chance.randbytes(8) for group in groups for _ in range(2)]
+            db.put_many((key, b"") for key in fresh)
+            model += fresh
+            assert list(db.keys()) == sorted(model)
+        assert db.check() == []
