@@ -16,7 +16,7 @@ Invariants
 from libc.string cimport memcpy
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    Path, TreeCursor, keytree_delete, keytree_edge, keytree_insert_now, keytree_next_leaf, path_end,
+    TreeCursor, keytree_delete, keytree_edge, keytree_insert_now, keytree_next_leaf, path_end,
 )
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._records cimport Record, record_namespace, record_parse
@@ -79,7 +79,6 @@ cdef void decode(const char* key, Due* due) noexcept nogil:
 
 cdef int expiry_add(Txn* t, u64 time, u64 namespace_id, u64 place) noexcept nogil:
     """The record at the place, which has a word that says so, expires then; 0: never."""
-    cdef Path path
     cdef char key[EXPIRY_KEY]
     if time == 0:
         return t.status

@@ -52,15 +52,24 @@ cdef int root_of(Pool* p, Txn* t, u64 root_place, u64* root) noexcept nogil:
 
 cdef int go_down(Pool* p, Txn* t, Path* path, int index) noexcept nogil:
     """From a parent to the child of its entry `index`."""
-    cdef Node* parent = path_end(path)
-    cdef u64 child
-    cdef int status = node_child(p, t, parent, index, &child)
-    path.step[path.length - 1].index = index
+    cdef int status = turn_to(p, t, path, index)
     if status == PMKV_OK:
-        node_prefetch(p, child)
-        status = node_read(p, t, child, parent.level - 1, &path.step[path.length].node)
-        path.length += 1
+        node_prefetch(p, path.step[path.length].node.place)
+        status = read_below(p, t, path)
     return status
+
+
+cdef inline int turn_to(Pool* p, Txn* t, Path* path, int index) noexcept nogil:
+    """The entry `index` leads on from the node where the path ends: where to."""
+    path.step[path.length - 1].index = index
+    return node_child(p, t, path_end(path), index, &path.step[path.length].node.place)
+
+
+cdef int read_below(Pool* p, Txn* t, Path* path) noexcept nogil:
+    """The node that turn_to() has found."""
+    cdef Node* below = &path.step[path.length].node
+    path.length += 1
+    return node_read(p, t, below.place, path.step[path.length - 2].node.level - 1, below)
 
 
 cdef int enter(Pool* p, Txn* t, u64 root_place, Path* path) noexcept nogil:
@@ -113,15 +122,7 @@ cdef inline void fetch_below(const Pool* p, const Path* path, int level) noexcep
 cdef int choose(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
     """The way from the node where the path ends, whose entries below `low` lead to smaller keys."""
     cdef int index, status = choose_child(p, path_end(path), key, key_size, low, &index)
-    path.step[path.length - 1].index = index
-    return node_child(p, t, path_end(path), index, &path.step[path.length].node.place) if status == PMKV_OK else status
-
-
-cdef int read_below(Pool* p, Txn* t, Path* path) noexcept nogil:
-    """The node that choose() has found."""
-    cdef Node* below = &path.step[path.length].node
-    path.length += 1
-    return node_read(p, t, below.place, path.step[path.length - 2].node.level - 1, below)
+    return turn_to(p, t, path, index) if status == PMKV_OK else status
 
 
 cdef int find_parent(Pool* p, Txn* t, const char* key, u64 key_size, int low, Path* path) noexcept nogil:
@@ -532,7 +533,7 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
 
 
 cdef int keytree_insert_now(Txn* t, u64 root_place, const char* key, u64 key_size) noexcept nogil:
-    """The same with all of the way."""
+    """Adds a key that the tree does not have, from the root on."""
     cdef Path path
     if keytree_find_parent(t, root_place, key, key_size, &path) == PMKV_OK:
         keytree_find_leaf(t, key, key_size, 1, &path)

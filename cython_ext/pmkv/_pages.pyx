@@ -236,11 +236,11 @@ cdef int next_filled_bin(Txn* t, int index) noexcept nogil:
 cdef u64 find_free_run(Txn* t, u64 count) noexcept nogil:
     cdef int index = bin_of(count)
     cdef u64 page = find_in_bin(t, index, count, TRIES_IN_OWN_BIN)
-    if page == 0 and t.status == PMKV_OK:
+    while page == 0 and t.status == PMKV_OK:     # once more, where a bin has the run alone that is set aside
         index = next_filled_bin(t, index + 1)
-        while page == 0 and index >= 0:          # twice, if the first has the run that is set aside alone
-            page = find_in_bin(t, index, count, TRIES_IN_OWN_BIN)
-            index = next_filled_bin(t, index + 1)
+        if index < 0:
+            break
+        page = find_in_bin(t, index, count, TRIES_IN_OWN_BIN)
     return page
 
 
@@ -329,7 +329,7 @@ cdef u64 find_run(Txn* t, u64 count, bint of_index) noexcept nogil:
     page = run_set_aside(t, count) if of_index else 0
     if page == 0 and t.status == PMKV_OK:
         page = find_free_run(t, count)
-    if page == 0 and t.status == PMKV_OK and not frontier_can_advance(t, count):
+    if page == 0 and t.p.index_run and t.status == PMKV_OK and not frontier_can_advance(t, count):
         page = run_set_aside(t, count)
     return page
 

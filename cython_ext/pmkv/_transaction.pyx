@@ -121,10 +121,9 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         sums.path = &path
         if keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path) < 0:
             return t.status
-        mapping_prefetch_bucket(t.p, &probe)
-        keytree_fetch_parent(t.p, &path)
-    else:
-        mapping_prefetch_bucket(t.p, &probe)
+    mapping_prefetch_bucket(t.p, &probe)
+    if sums.path != NULL:
+        keytree_fetch_parent(t.p, sums.path)
     if mode == PUT_ALWAYS:        # while they come
         record_allocate_all(t, item, 1, &place)
     status = put(t, namespace, item, mode, &probe, place, &sums)

@@ -29,7 +29,6 @@ cdef struct Node:
     u64 word                     # the header
     const char* base
     int count
-    int area
     int level
     u64 heap                     # where it ends, in bytes from the node's start
     unsigned char order[ORDER_SIZE]      # a copy, of all entries

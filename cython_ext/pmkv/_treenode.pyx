@@ -155,10 +155,9 @@ cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogi
     n.place, n.word = place, header
     n.base = <const char*>node
     n.count = header & 127
-    n.area = header >> TREE_AREA_SHIFT & 1
     n.heap = heap_of(header)
     n.level = header >> TREE_LEVEL_SHIFT & 15
-    memcpy(n.order, node.order + n.area * ORDER_SIZE, ORDER_SIZE)
+    memcpy(n.order, node.order + (header >> TREE_AREA_SHIFT & 1) * ORDER_SIZE, ORDER_SIZE)
     tail = tail_of(header)
     n.prefix = n.base + PREFIX_AT
     n.prefix_size = node.prefix_size

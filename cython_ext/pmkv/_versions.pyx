@@ -26,8 +26,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 from pmkv._core cimport *
 from pmkv._keytree cimport (
-    Path, TreeCursor, keytree_delete, keytree_edge, keytree_insert_now, keytree_next_leaf, keytree_seek,
-    path_end,
+    TreeCursor, keytree_delete, keytree_edge, keytree_insert_now, keytree_next_leaf, keytree_seek, path_end,
 )
 from pmkv._mapping cimport mapping_hash
 from pmkv._pool cimport Pool, corrupted
@@ -254,11 +253,6 @@ cdef int encode_record(Pool* p, u64 place, u64 died, bint by_hash, Encoded* e, c
 
 # ---- keeping and collecting ------------------------------------------------------------------------
 
-cdef int insert(Txn* t, u64 root_place, const char* key, u64 size) noexcept nogil:
-    cdef Path path
-    return keytree_insert_now(t, root_place, key, size)
-
-
 cdef int version_keep(Txn* t, u64 place, bint by_hash) noexcept nogil:
     """The record is superseded by this commit, and some reader still sees it (V1)."""
     cdef Encoded e
@@ -266,9 +260,9 @@ cdef int version_keep(Txn* t, u64 place, bint by_hash) noexcept nogil:
     cdef int status = encode_record(t.p, place, t.commit, by_hash, &e, death)
     if status != PMKV_OK:
         return txn_fail(t, status)
-    insert(t, ROOT_VERSIONS, e.bytes, e.size)
+    keytree_insert_now(t, ROOT_VERSIONS, e.bytes, e.size)
     encoded_free(&e)
-    return insert(t, ROOT_DEATHS, death, DEATH_SIZE)
+    return keytree_insert_now(t, ROOT_DEATHS, death, DEATH_SIZE)
 
 
 cdef int take_out(Txn* t, const char* death) noexcept nogil:
