@@ -10,10 +10,10 @@ build: $(PYTHON)
 	$(PYTHON) -m pip install --quiet --editable '.[test]'
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 long:
-	$(PYTHON) -m pytest --long
+	$(PYTHON) -m pytest -n auto --dist loadfile --long
 
 lint:
 	$(PYTHON) -m pytest tests/test_sourcecode.py tests/test_layers.py
