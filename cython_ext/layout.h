@@ -158,12 +158,12 @@
     F(tree_node, uint64_t, header, "sealed: see below")                       \
     F(tree_node, uint16_t, prefix_size, "bytes that all keys of the node begin with") \
     F(tree_node, uint16_t, reserved, "zero")                                  \
-    A(tree_node, uint8_t, heap, 884, "the prefix, then entries, each at a multiple of 4 (inner: 8)") \
-    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of entries, in units of 4, by key; last, of the tail")
+    A(tree_node, uint8_t, heap, 884, "the prefix, entries, each at a multiple of 4 (inner: 8); a parent's heads") \
+    A(tree_node, uint8_t, order, 128, "two areas of 64: offsets of entries, in units of 4, by key; last, see below")
 
 #define PMKV_TREE_CHILD_FIELDS(F, A)                                              \
     F(tree_child, uint64_t, child, "sealed: granule of the node")             \
-    F(tree_child, uint64_t, count, "sealed: keys below it")
+    F(tree_child, uint64_t, count, "sealed: keys below it; not in the parent of a leaf")
 
 #define PMKV_TREE_KEY_FIELDS(F, A)                                                \
     F(tree_key, uint16_t, size, "bytes after the prefix, which follow; bit 15: the place of a record does") \
@@ -283,7 +283,7 @@ enum pmkv_namespace_option { PMKV_NAMESPACE_OPTIONS(PMKV_ENUM_OPTION_) };
  *   |  check   | tail |  CRC32C               | level|   heap   |A|  count  |   header of a tree node
  *   +----------+------+-----------------------+------+----------+-+---------+
  *    count: entries; A: which area of `order` holds; heap: its end, in units of 4 bytes from the
- *    node's start; level: 0 for a leaf; CRC32C: of the order in use, then prefix_size and the prefix;
+ *    node's start; level: 0 for a leaf; CRC32C: of the order in use, a parent's heads, prefix_size and the prefix;
  *    tail: of a leaf, entries behind those of the order
  */
 #define PMKV_GRANULE_MASK ((1ull << 40) - 1)

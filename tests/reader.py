@@ -122,6 +122,7 @@ class Reader:
         self.expiring: set[bytes] = set()  # keys that the tree of what expires must have
         self.levels = 0  # of the ordered keys
         self.tails: list[int] = []  # leaves of theirs with keys that are not in their order
+        self.parents: list[tuple[int, int]] = []  # nodes above leaves: the place, the level
         self.far_keys = 0
 
     # section 4
@@ -464,16 +465,23 @@ class Reader:
         return key, at + 4 + len(stored)
 
     def tree_node(self, place: int) -> tuple[int, list[tuple[int, int, bytes]]]:
-        """The level of a node, and (child, count, key) of its entries in their order."""
+        """The level of a node, and (child, count, key) of its entries in their order.
+
+        The count is -1 where the node does not say it.
+        """
         self.use_units(place, 1024, NODES, 26)
         header, node = self.sealed(place), self.read(place, 1024)
         count, area, end = header & 127, header >> 7 & 1, (header >> 8 & 255) * 4
         level, crc, tail = header >> 16 & 15, header >> 20 & 0xFFFFFFFF, header >> 52 & 15
         prefix_size, zero = struct.unpack_from("<HH", node, 8)
-        assert zero == 0 and tail < count <= 63 and prefix_size <= 128 and end <= 896
+        assert zero == 0 and tail < count <= 63 and prefix_size <= 128
         assert tail == 0 or level == 0
         whole, heap = node[896 + area * 64 :][:64], -(-(12 + prefix_size) // 8) * 8
-        assert crc == crc32c(whole[: -(-(count - tail) // 8) * 8] + node[8:heap])
+        heads = [node[at : at + 4] for at in range(892, 892 - 4 * whole[63], -4)] if level else []
+        assert end <= (896 - 4 * len(heads)) // 16 * 16
+        pairs = [low + high for high, low in itertools.pairwise(heads)][::2]
+        pairs += [heads[-1] + bytes(4)] if len(heads) % 2 else []
+        assert crc == crc32c(whole[: -(-(count - tail) // 8) * 8] + b"".join(pairs) + node[8:heap])
         order = [offset * 4 for offset in whole[: count - tail]]
         prefix, spans, entries = node[12 : 12 + prefix_size], [(0, 12 + prefix_size)], []
         at = whole[63] * 4
@@ -482,13 +490,19 @@ class Reader:
             at = -(-self.tree_key(node, at, end, prefix)[1] // 4) * 4
         assert tail == 0 or at == end
         for at in order:
-            child, below = (self.sealed(place + at + n) if level else 0 for n in (0, 8))
-            key, entry_end = self.tree_key(node, at + 16 if level else at, end, prefix)
+            words = min(level, 2) * 8
+            key, entry_end = self.tree_key(node, at + words, end, prefix)
             assert at % (8 if level else 4) == 0
+            child = self.sealed(place + at) << 4 if level else 0
+            below = self.sealed(place + at + 8) if level > 1 else -1
+            if level:
+                heads.remove(key[prefix_size:][:4].ljust(4, b"\0")[::-1])
             spans.append((at, entry_end))
-            entries.append((child << 4, below, key))
+            entries.append((child, below, key))
         spans.sort()
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+        if level:
+            self.parents.append((place, level))
         if tail:
             self.tails.append(place)
             entries.sort(key=lambda entry: entry[2])
@@ -504,7 +518,7 @@ class Reader:
         keys: list[bytes] = []
         for index, (child, count, separator) in enumerate(entries):
             below = self.ordered_keys(child, level)
-            assert count == len(below)
+            assert count == (len(below) if level > 1 else -1)
             assert index == 0 or keys[-1] < separator <= below[0]
             keys += below
         return keys

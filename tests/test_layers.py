@@ -28,7 +28,8 @@ MODULES = [
     ["_blocks"],
     ["_records"],  # L3
     ["_mapping", "_treenode"],
-    ["_keytree", "_lookahead"],
+    ["_treebuild", "_lookahead"],
+    ["_keytree"],
     ["_mapmove", "_treemove", "_treefill"],
     ["_versions", "_expiry"],  # L4
     ["_space"],

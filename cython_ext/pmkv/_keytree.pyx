@@ -4,13 +4,13 @@ May know: nodes, words.  Not how a key is looked up: it is a sorted *set of keys
 scan finds what belongs to them through the mapping, and an update of a key never comes here.
 
 A node that has room is changed in place; one that has none is built anew, as one node or two, and
-its parent is changed instead, up to the first that has room.  So whatever an insert or delete does
-to the shape of the tree is published by one word: a header, a child, or the root.
+its parent is changed instead, up to the first that has room.
 
 Invariants
   T1. A child's level is its parent's less one; leaves are of level 0.
   T2. All keys below an entry are at least its separator, and below the next one's.
-  T3. The count of an entry is the number of keys below it; the root's sum is the namespace's.
+  T3. The count of an entry is the number of keys below it; the root's sum is the namespace's.  Of a leaf, its
+      header has it; words for it are in the nodes from level 2 on.
   T4. No node is empty; a root that is not a leaf has two children or more.
 Threads: readers take no lock; between two commits nothing that they can reach changes.
 """
@@ -19,16 +19,17 @@ from pmkv._core cimport *
 from pmkv._pages cimport pages_are_free
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log, txn_log_sealed, txn_push
+from pmkv._treebuild cimport (
+    FULL, node_append, node_build, node_change, node_free_later, pieces_cut, pieces_fit, pieces_separate,
+)
 from pmkv._treenode cimport (
-    PIECES_MAX, Node, Piece, child_word_place, node_append, node_build, node_change, node_child, node_count,
-    node_free_later, node_piece, node_prefetch, node_prefetch_to_append, node_read, node_search, parts_common,
-    parts_cut, piece_room, pieces_fit, pieces_prefix, tree_word,
+    PIECES_MAX, Node, Piece, child_word_place, count_word_place, leaf_count, node_child, node_count, node_piece,
+    node_prefetch, node_prefetch_counts, node_prefetch_to_append, node_read, node_search, tree_word,
 )
 
 cdef enum:
-    HEAP = 896                    # bytes of a node before its orders
-    REBUILT_FILL = HEAP * 3 // 4  # a node is built anew as one if it then has so much room again
-    MERGED_FILL = HEAP * 5 // 8
+    REBUILT_FILL = 6              # eighths of a node that is built anew as one: it has room again
+    MERGED_FILL = 5
     FEW = 8                       # entries from which on a node looks for a neighbour to join
     SPARE_PAGES = 16              # that it takes at most, with what changes above it
 
@@ -167,63 +168,38 @@ cdef int gather(Txn* t, const Node* n, Piece* pieces) noexcept nogil:
     return PMKV_OK
 
 
-cdef u64 keys_below(const Piece* pieces, int count) noexcept nogil:
-    cdef u64 total = 0
-    cdef int i
+cdef int keys_below(Txn* t, int level, const Piece* pieces, int count, u64* total) noexcept nogil:
+    """How many keys a node of these has below it."""
+    cdef u64 below = 0
+    cdef int i, status = PMKV_OK
+    total[0] = 0
+    for i in range(count if level == 1 else 0):
+        pmkv_prefetch(pmkv_at(&t.p.m, pieces[i].child))
     for i in range(count):
-        total += pieces[i].count
-    return total
-
-
-cdef int where_to_cut(int level, const Piece* pieces, int count, int fresh_end) noexcept nogil:
-    """How many of the pieces go into the first of two nodes.
-
-    A key that comes behind all others opens a node of its own: keys often arrive in order, and then
-    the full node stays full.  So does one that does not share what the others share.
-    """
-    cdef u64 prefix_size = pieces_prefix(level, pieces, count), total = 0, half = 0
-    cdef int i, middle = count // 2
-    if fresh_end == count and pieces_fit(level, pieces, count - 1, HEAP):
-        return count - 1
-    if not (pieces_fit(level, pieces, middle, HEAP) and pieces_fit(level, pieces + middle, count - middle, HEAP)):
-        if pieces_fit(level, pieces + 1, count - 1, HEAP):
-            return 1
-        if pieces_fit(level, pieces + 2, count - 2, HEAP) and pieces_fit(level, pieces, 2, HEAP):
-            return 2
-    for i in range(count):
-        total += piece_room(level, &pieces[i], prefix_size)
-    for i in range(count - 1):
-        half += piece_room(level, &pieces[i], prefix_size)
-        if half * 2 >= total and i > 0 and pieces_fit(level, pieces, i + 1, HEAP) and pieces_fit(
-                level, pieces + i + 1, count - i - 1, HEAP):
-            return i + 1
-    return middle
-
-
-cdef void separate(int level, const Piece* pieces, int cut, Piece* separator) noexcept nogil:
-    """The key between two nodes: of leaves, as much of it as tells it from the one before."""
-    separator.key = pieces[cut].key
-    separator.far = 0
-    if level:
-        separator.far = pieces[cut].far          # it moves up
-    else:
-        parts_cut(&separator.key, parts_common(&pieces[cut - 1].key, &pieces[cut].key) + 1)
+        below = pieces[i].count
+        if level == 1:
+            status = leaf_count(t.p, t, pieces[i].child, &below)
+        if status != PMKV_OK:
+            return txn_fail(t, status)
+        total[0] += below
+    return PMKV_OK
 
 
 cdef int build(Txn* t, int level, Piece* pieces, int count, int fresh_end, Change* change) noexcept nogil:
     """New nodes of the pieces: one if it has room again, else two."""
-    cdef int cut = count
+    cdef int cut
     change.outcome = REPLACED
     change.made = 1
-    if not pieces_fit(level, pieces, count, REBUILT_FILL):
-        cut = where_to_cut(level, pieces, count, fresh_end)
-        separate(level, pieces, cut, &change.piece[1])
-        if level:
-            pieces[cut].far = 0
-        change.made = 2
-        change.piece[1].count = keys_below(pieces + cut, count - cut)
-        node_build(t, level, pieces + cut, count - cut, &change.piece[1].child)
-    change.piece[0].count = keys_below(pieces, cut)
+    if pieces_fit(level, pieces, count, REBUILT_FILL):
+        return node_build(t, level, pieces, count, &change.piece[0].child)
+    cut = pieces_cut(level, pieces, count, fresh_end)
+    pieces_separate(level, pieces, cut, &change.piece[1])
+    if level:
+        pieces[cut].far = 0
+    change.made = 2
+    keys_below(t, level, pieces, cut, &change.piece[0].count)
+    keys_below(t, level, pieces + cut, count - cut, &change.piece[1].count)
+    node_build(t, level, pieces + cut, count - cut, &change.piece[1].child)
     return node_build(t, level, pieces, cut, &change.piece[0].child)
 
 
@@ -273,32 +249,37 @@ cdef int free_far(Txn* t, u64 far) noexcept nogil:
 # ---- up ------------------------------------------------------------------------------------------------
 
 cdef int change_count(Txn* t, const Node* n, int index, int delta) noexcept nogil:
-    cdef u64 count
-    cdef int status = node_count(t.p, t, n, index, &count)
-    if status != PMKV_OK:
-        return txn_fail(t, status)
-    return txn_log_sealed(t, child_word_place(n, index) + 8, count + delta)
+    """There are more keys below an entry, or less."""
+    if n.level == 1:
+        return t.status           # the leaf has told it
+    return txn_count(t, count_word_place(n, index), max(delta, 0), max(-delta, 0))
+
+
+cdef int set_child(Txn* t, const Node* n, int index, u64 child, u64 count) noexcept nogil:
+    """Another node takes a child's place."""
+    if n.level > 1:
+        txn_log_sealed(t, count_word_place(n, index), count)
+    return txn_log_sealed(t, child_word_place(n, index), child >> GRANULE_SHIFT)
 
 
 cdef int take_up(Txn* t, const Step* step, int delta, Change* change) noexcept nogil:
     """Does to a parent what became of its child; then `change` says what became of the parent."""
-    cdef Piece fresh[2]
+    cdef Piece piece
     cdef int status
-    if change.outcome == CHANGED:
-        return change_count(t, &step.node, step.index, delta)
+    if change.outcome == GONE:
+        status = node_piece(t.p, t, &step.node, step.index, &piece)
+        if status != PMKV_OK:
+            return txn_fail(t, status)
+        free_far(t, piece.far)
+        return replace(t, &step.node, step.index, 1, NULL, 0, change)
     if change.outcome == REPLACED and change.made == 1:
         txn_log_sealed(t, child_word_place(&step.node, step.index), change.piece[0].child >> GRANULE_SHIFT)
         change.outcome = CHANGED
+    if change.outcome == CHANGED:
         return change_count(t, &step.node, step.index, delta)
-    status = node_piece(t.p, t, &step.node, step.index, &fresh[0])
-    if status != PMKV_OK:
-        return txn_fail(t, status)
-    if change.outcome == GONE:
-        free_far(t, fresh[0].far)
-        return replace(t, &step.node, step.index, 1, NULL, 0, change)
-    fresh[0].child, fresh[0].count = change.piece[0].child, change.piece[0].count
-    fresh[1] = change.piece[1]
-    return replace(t, &step.node, step.index, 1, fresh, 2, change)
+    set_child(t, &step.node, step.index, change.piece[0].child, change.piece[0].count)
+    piece = change.piece[1]
+    return replace(t, &step.node, step.index + 1, 0, &piece, 1, change)
 
 
 cdef int join(Txn* t, const Step* step, int few, int most, u64 room, Change* change) noexcept nogil:
@@ -342,10 +323,11 @@ cdef int join(Txn* t, const Step* step, int few, int most, u64 room, Change* cha
     free_far(t, dropped)
     node_free_later(t, left.place)
     node_free_later(t, right.place)
-    separators[0].count = keys_below(pieces, left.count + right.count)
-    if node_build(t, left.level, pieces, left.count + right.count, &separators[0].child) != PMKV_OK:
+    if node_build(t, left.level, pieces, left.count + right.count, &child[0]) != PMKV_OK:
         return t.status
-    return replace(t, &n, first, 2, separators, 1, change)
+    change.outcome = CHANGED
+    set_child(t, &n, first, child[0], separators[0].count + separators[1].count)
+    return replace(t, &n, first + 1, 1, NULL, 0, change)
 
 
 cdef int change_above(Txn* t, u64 root_place, const Path* path, int delta, Change* change) noexcept nogil:
@@ -471,10 +453,10 @@ cdef int count_above(Txn* t, const Path* path, int parents, Owed* owed) noexcept
     cdef u64 place
     cdef int at
     for at in range(parents):
-        if owed == NULL:
+        if owed == NULL or path.step[at].node.level == 1:
             change_count(t, &path.step[at].node, path.step[at].index, 1)
             continue
-        place = child_word_place(&path.step[at].node, path.step[at].index) + 8
+        place = count_word_place(&path.step[at].node, path.step[at].index)
         if owed.place[at] != place:
             settle(t, owed, at)
             owed.place[at] = place
@@ -658,6 +640,7 @@ cdef int keytree_rank(Pool* p, Txn* t, u64 root_place, const char* key, u64 key_
     if status == PMKV_NOT_FOUND:
         return PMKV_OK
     for at in range(path.length - 1 if status == PMKV_OK else 0):
+        node_prefetch_counts(p, t, &path.step[at].node)
         for i in range(path.step[at].index):
             status = node_count(p, t, &path.step[at].node, i, &count)
             if status != PMKV_OK:
@@ -672,6 +655,7 @@ cdef int keytree_at(Pool* p, Txn* t, u64 root_place, u64 index, TreeCursor* curs
     cdef u64 count
     cdef int i, status = enter(p, t, root_place, &cursor.path)
     while status == PMKV_OK and path_end(&cursor.path).level:
+        node_prefetch_counts(p, t, path_end(&cursor.path))
         for i in range(path_end(&cursor.path).count):
             status = node_count(p, t, path_end(&cursor.path), i, &count)
             if status != PMKV_OK:

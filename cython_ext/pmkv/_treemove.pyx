@@ -11,16 +11,12 @@ from pmkv._core cimport *
 from pmkv._keytree cimport Path, TreeCursor, keytree_at, keytree_join, path_end
 from pmkv._pages cimport page_fits
 from pmkv._records cimport Record, Tally, record_move, record_parse
-from pmkv._treenode cimport (
-    PIECES_MAX, Node, Piece, child_word_place, node_build, node_free_later, node_piece, node_read, pieces_fit,
-)
+from pmkv._treebuild cimport FULL, node_build, node_free_later, pieces_fit
+from pmkv._treenode cimport NODE_SIZE, NODE_WORDS, PIECES_MAX, Node, Piece, child_word_place, node_piece, node_read
 from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_log_sealed, txn_push, txn_read
 
 cdef enum:
-    NODE_SIZE = sizeof(pmkv_tree_node)
     NODE_BITS = 7
-    NODE_WORDS = 128
-    ROOM = NODE_SIZE - 128        # before its orders
 
 
 cdef int gather(Txn* t, const Node* n, Piece* pieces, bint* far) noexcept nogil:
@@ -88,7 +84,7 @@ cdef int move_node(Txn* t, Node* n, u64 word_place, Tally* tally) noexcept nogil
     if gather(t, n, pieces, &far) != PMKV_OK:
         return t.status
     # Built anew it has all of its common prefix and no gaps, so it fits; a crafted one may not.
-    if far and pieces_fit(n.level, pieces, n.count, ROOM) and move_far_keys(t, n, pieces, &moved, tally) < 0:
+    if far and pieces_fit(n.level, pieces, n.count, FULL) and move_far_keys(t, n, pieces, &moved, tally) < 0:
         return t.status
     if moved:
         status = node_build(t, n.level, pieces, n.count, &place)

@@ -1,0 +1,144 @@
+"""Parents in the order: heads lead to the right child, and counts are right, for all keys."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import mmap
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reader import Reader
+
+import pmkv
+
+NODE = 1024
+
+
+def few_letters(rng: random.Random) -> bytes:
+    """Of zeros, mostly: heads that are the same, or that differ in what is not there."""
+    return bytes(rng.choices((0, 0, 0, 1, 255), k=rng.randrange(14)))
+
+
+def alike_at_first(rng: random.Random) -> bytes:
+    """Longer than a head before they differ, among others."""
+    return rng.choice((b"a", b"abcd", b"abcdefgh", b"b" * 200)) + rng.randbytes(rng.randrange(1, 4))
+
+
+def far(rng: random.Random) -> bytes:
+    """Too long for a node; some have a long prefix in common."""
+    return rng.choice((b"", b"c" * 150)) + rng.randbytes(rng.randrange(120, 180))
+
+
+def random_bytes(rng: random.Random) -> bytes:
+    return rng.randbytes(16)
+
+
+MakeKey = Callable[[random.Random], bytes]
+ALL_KINDS = [few_letters, alike_at_first, far, random_bytes]
+
+
+def assert_like(
+    db: pmkv.Store | pmkv.Transaction, keys: list[bytes], rng: random.Random, make: MakeKey
+) -> None:
+    """By ways that go through parents: from a key that is there, or not, and by counting."""
+    for key in [*rng.sample(keys, min(60, len(keys))), *(make(rng) for _ in range(60))]:
+        at = bisect.bisect_left(keys, key)
+        assert list(db.keys(start=key, limit=2)) == keys[at : at + 2]
+        assert list(db.keys(stop=key, reverse=True, limit=2)) == keys[max(0, at - 2) : at][::-1]
+        assert len(db.keys(start=key)) == len(keys) - at
+    for at in rng.sample(range(len(keys)), min(60, len(keys))):
+        assert db.key_at(at) == keys[at]
+
+
+@pytest.mark.parametrize("make", ALL_KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_each_way_down_leads_to_its_key(pool_path: Path, make: MakeKey, seed: int) -> None:
+    """Added one by one, in batches and in transactions, some undone; deleted down to a few."""
+    rng, model = random.Random(seed), set[bytes]()
+    with pmkv.open(pool_path) as db:
+        for round_number in range(12):
+            fresh = {make(rng) for _ in range(rng.choice((30, 400)))}
+            if round_number % 3 == 0:
+                db.put_many((key, b"") for key in fresh)
+            elif round_number % 3 == 1:
+                for key in fresh:
+                    db[key] = b""
+            else:
+                with db.begin(write=True) as txn:
+                    for key in fresh:
+                        txn[key] = b""
+                    assert_like(txn, sorted(model | fresh), rng, make)
+                    txn.abort()
+                fresh = set()
+            model |= fresh
+            assert_like(db, sorted(model), rng, make)
+            if round_number % 4 == 3:  # some parents lose children, and get others
+                gone = set(sorted(model)[len(model) // 3 : len(model) // 2])
+                db.delete_many(gone)
+                model -= gone
+        assert db.check() == []
+        assert sorted(Reader(pool_path.read_bytes()).everything()) == sorted(model)
+        while len(model) > 5:
+            gone = set(rng.sample(sorted(model), len(model) // 3 + 1))
+            db.delete_many(gone)
+            model -= gone
+            assert_like(db, sorted(model), rng, make)
+            assert db.check() == []
+    assert sorted(Reader(pool_path.read_bytes()).everything()) == sorted(model)
+
+
+def places_of_parents(path: Path) -> list[int]:
+    """Where in the file a parent of leaves lies, and one above."""
+    reader = Reader(path.read_bytes())
+    reader.everything()
+    levels = {level: place for place, level in reader.parents}
+    assert set(levels) >= {1, 2}
+    return [at for level in (1, 2) for at, _ in reader.parts(levels[level], NODE)]
+
+
+@pytest.mark.parametrize("make", ALL_KINDS)
+def test_a_damaged_parent_leads_nowhere_else(pool_path: Path, make: MakeKey, effort: int) -> None:
+    """Each byte in turn: what is found is right, or the damage is."""
+    refused, rng = 0, random.Random(7)
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        while len(db) < 4000:
+            db.put_many((make(rng), b"") for _ in range(500))
+        keys = sorted(db)
+        with mmap.mmap(file.fileno(), 0) as memory:
+            offsets = range(0, NODE, 3 if effort == 1 else 1)
+            for node, offset in itertools.product(places_of_parents(pool_path), offsets):
+                place, mask = node + offset, rng.randrange(1, 256)
+                memory[place] ^= mask
+                for at in rng.sample(range(len(keys)), 12):
+                    try:
+                        assert list(db.keys(start=keys[at], limit=1)) == keys[at : at + 1]
+                        assert len(db.keys(stop=keys[at])) == at
+                        assert db.key_at(at) == keys[at]
+                    except pmkv.CorruptedError:
+                        refused += 1
+                memory[place] ^= mask
+        assert db.check() == []
+    assert refused > 100
+
+
+def test_a_damaged_head_is_found_wherever_it_is(pool_path: Path) -> None:
+    rng = random.Random(8)
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        db.put_many((random_bytes(rng), b"") for _ in range(500))
+        with mmap.mmap(file.fileno(), 0) as memory:
+            reader = Reader(memory[:])
+            reader.everything()
+            place = next(place for place, level in reader.parents if level == 1)
+            at = next(at for at, _ in reader.parts(place, NODE))
+            heads = memory[at + 896 + (memory[at] >> 7) * 64 + 63]
+            assert heads == memory[at] & 127
+            for head in range(at + 896 - 4 * heads, at + 896, 4):
+                memory[head] ^= 255
+                with pytest.raises(pmkv.CorruptedError):
+                    list(db.keys(start=rng.randbytes(4), limit=1))
+                assert db.check() != []
+                memory[head] ^= 255
+        assert db.check() == []
