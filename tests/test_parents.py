@@ -142,3 +142,46 @@ def test_a_damaged_head_is_found_wherever_it_is(pool_path: Path) -> None:
                 assert db.check() != []
                 memory[head] ^= 255
         assert db.check() == []
+
+
+@pytest.mark.parametrize("size", range(16))
+def test_keys_that_ascend_fill_parents_to_the_brim(pool_path: Path, size: int) -> None:
+    """Separators of all lengths: a parent whose last bytes are taken is whole."""
+    rng = random.Random(size)
+    keys = [
+        group.to_bytes(2) + middle + bytes([i])
+        for group in range(60)
+        for middle in [rng.randbytes(size)]
+        for i in range(70)
+    ]
+    with pmkv.open(pool_path) as db:
+        for key in keys:
+            db[key] = b""
+        assert list(db) == keys
+        assert [db.key_at(i) for i in range(0, len(keys), 50)] == keys[::50]
+        assert db.check() == []
+
+
+def test_who_counts_by_a_damaged_leaf_is_told(pool_path: Path) -> None:
+    """The parent of leaves has no counts: they are in the leaves' headers."""
+    rng, refused = random.Random(11), 0
+    with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
+        for _ in range(500):
+            db[random_bytes(rng)] = b""
+        keys = sorted(db)
+        reader = Reader(pool_path.read_bytes())
+        reader.everything()
+        leaves = [at for place in reader.tails for at, _ in reader.parts(place, NODE)]
+        with mmap.mmap(file.fileno(), 0) as memory:
+            for leaf, byte, mask in itertools.product(leaves, range(8), (1, 255)):
+                place = leaf + byte
+                memory[place] ^= mask
+                for at in range(0, len(keys), 19):
+                    try:
+                        assert db.key_at(at) == keys[at]
+                        assert len(db.keys(stop=keys[at])) == at
+                    except pmkv.CorruptedError:
+                        refused += 1
+                memory[place] ^= mask
+        assert db.check() == []
+    assert refused > 500

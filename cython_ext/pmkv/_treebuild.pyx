@@ -13,7 +13,7 @@ from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._records cimport Item, record_write
 from pmkv._treenode cimport (
-    FAR_SIZE, HEADS_MAX, HEAD_SIZE, KEY_HEADER, NODE_SIZE, ORDER_AT, ORDER_SIZE, PREFIX_AT, PREFIX_MAX, TAIL_AT,
+    FAR_SIZE, HEAD_SIZE, KEY_HEADER, NODE_SIZE, ORDER_AT, ORDER_SIZE, PREFIX_AT, PREFIX_MAX, TAIL_AT,
     TAIL_MAX, UNIT, Node, Parts, Piece, heap_limit, heap_of, heap_start, key_check, node_crc, node_is_inside,
     parts_common, parts_copy, parts_cut, parts_size, short_head, tail_of, tree_word, words_size,
 )
@@ -205,7 +205,7 @@ cdef bint has_prefix(const Node* n, const Parts* key) noexcept nogil:
 cdef bint has_room(const Node* n, int removed, const Piece* fresh, int fresh_count) noexcept nogil:
     cdef int heads = n.heads + fresh_count if n.level else 0, i
     cdef u64 heap = (n.heap + 7) & ~<u64>7 if n.level else n.heap
-    if heads > HEADS_MAX or n.count - removed + fresh_count > TREE_ORDER_MAX:
+    if n.count - removed + fresh_count > TREE_ORDER_MAX:
         return False
     for i in range(fresh_count):
         if not has_prefix(n, &fresh[i].key):
