@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import mmap
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from reader import Reader
+from reader import Reader, crc32c, seal
 
 import pmkv
 
@@ -37,6 +39,7 @@ def random_bytes(rng: random.Random) -> bytes:
 
 
 MakeKey = Callable[[random.Random], bytes]
+InChild = Callable[..., Any]
 ALL_KINDS = [few_letters, alike_at_first, far, random_bytes]
 
 
@@ -185,3 +188,60 @@ def test_who_counts_by_a_damaged_leaf_is_told(pool_path: Path) -> None:
                 memory[place] ^= mask
         assert db.check() == []
     assert refused > 500
+
+
+def craft(memory: bytearray, node: int, rng: random.Random) -> None:
+    """Another order, other heads, another heap: all that the check covers, which is made anew."""
+    header = int.from_bytes(memory[node : node + 8], "little")
+    area = node + 896 + (header >> 7 & 1) * 64
+    for _ in range(rng.choice((1, 3))):
+        memory[area + rng.choice((63, rng.randrange(header & 127)))] = rng.choice(
+            (0, 1, 3, 221, 254, 255, rng.randrange(256))
+        )
+    if rng.random() < 0.5:
+        header = header & ~0xFF00 | rng.choice((0, 220, 224, 255)) << 8
+    count, heads = header & 127, memory[area + 63]
+    prefix_end = node + -(-(12 + memory[node + 8]) // 8) * 8
+    covered = memory[area : area + -(-count // 8) * 8]
+    for at in range(node + 888, node + 895 - 4 * heads, -8):
+        covered += memory[at : at + 8]
+    if heads % 2:
+        at = node + 896 - 4 * heads
+        covered += memory[at : at + 4] + bytes(4)
+    crc = crc32c(bytes(covered + memory[node + 8 : prefix_end]))
+    header = header & ~(0xFFFFFFFF << 20) | crc << 20
+    memory[node : node + 8] = seal(header & (1 << 56) - 1).to_bytes(8, "little")
+
+
+def use_crafted_parents(path: Path, sound: bytes, seed: int, trials: int) -> None:
+    path.write_bytes(sound)
+    parents = places_of_parents(path)
+    for trial in range(trials):
+        rng = random.Random(seed * 1000 + trial)
+        memory = bytearray(sound)
+        for node in parents:
+            craft(memory, node, rng)
+        path.write_bytes(memory)
+        with contextlib.suppress(pmkv.Error), pmkv.open(path) as db:
+            db.check()
+            for _ in range(60):
+                with contextlib.suppress(pmkv.Error):
+                    list(db.keys(start=rng.randbytes(2), limit=3))
+                    db.key_at(rng.randrange(4000))
+                with contextlib.suppress(pmkv.Error):
+                    db[rng.randbytes(16)] = b""
+            with contextlib.suppress(pmkv.Error):
+                db.delete_many(db.sample(500))
+            with contextlib.suppress(pmkv.Error):
+                db.compact()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crafted_parents_give_errors_and_neither_a_crash_nor_a_hang(
+    memory_dir: Path, in_child: InChild, seed: int, effort: int
+) -> None:
+    path = memory_dir / "sound.pmkv"
+    rng = random.Random(seed)
+    with pmkv.open(path) as db:
+        db.put_many((random_bytes(rng), b"") for _ in range(4000))
+    in_child(use_crafted_parents, memory_dir / "crafted.pmkv", path.read_bytes(), seed, 15 * effort)

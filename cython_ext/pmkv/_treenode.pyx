@@ -240,14 +240,16 @@ cdef int read_key(Pool* p, const Node* n, int index, const char** rest, u64* res
     return look_at_key(p, n, index, rest, rest_size, far)
 
 
-cdef inline int read_word(Pool* p, Txn* t, const Node* n, u64 place, u64* payload) noexcept nogil:
-    if place + WORD > n.place + n.heap or place % WORD:
+cdef inline int read_word(Pool* p, Txn* t, const Node* n, int index, u64 offset, u64* payload) noexcept nogil:
+    """A word of an entry, if all of the entry's words lie in the heap: who changes another of them need not ask."""
+    cdef u64 at = entry_at(n, index), place = n.place + at + offset
+    if at + words_size(n.level) > n.heap or at % WORD:
         return corrupted(p, PMKV_CHECK_TREE, place)
     return unseal(p, place, tree_word(p, t, place), payload)
 
 
 cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child) noexcept nogil:
-    cdef int status = read_word(p, t, n, child_word_place(n, index), child)
+    cdef int status = read_word(p, t, n, index, 0, child)
     child[0] <<= GRANULE_SHIFT
     return status
 
@@ -266,12 +268,12 @@ cdef int leaf_count(Pool* p, Txn* t, u64 place, u64* count) noexcept nogil:
 
 cdef int node_count(Pool* p, Txn* t, const Node* n, int index, u64* count) noexcept nogil:
     """How many keys are below a parent's entry."""
-    cdef u64 place
+    cdef u64 leaf
     cdef int status
-    if n.level == 1:
-        status = node_child(p, t, n, index, &place)
-        return leaf_count(p, t, place, count) if status == PMKV_OK else status
-    return read_word(p, t, n, count_word_place(n, index), count)
+    if n.level > 1:
+        return read_word(p, t, n, index, WORD, count)
+    status = node_child(p, t, n, index, &leaf)
+    return leaf_count(p, t, leaf, count) if status == PMKV_OK else status
 
 
 cdef void node_prefetch_counts(Pool* p, Txn* t, const Node* n) noexcept nogil:
