@@ -21,6 +21,7 @@ from conftest import Place
 
 import pmkv
 from pmkv import _codec
+from pmkv._buffer import Buffer
 
 NEVER = 1000.0  # seconds: no timer
 
@@ -368,6 +369,21 @@ def test_in_a_full_pool_deletes_make_room_though_the_buffer_is_full_too(
     with pmkv.open(pool_path) as db:
         assert len(db) == written - deleted + 1
         assert db.check() == []
+
+
+def test_a_delete_is_not_told_that_the_pool_is_full(pool_path: Path) -> None:
+    """A writeback in the background has found it so: it makes room, and the next put is told."""
+    with pmkv.open(pool_path, durability="lazy", writeback_interval=NEVER) as db:
+        db[b"a"] = db[b"b"] = b"1"
+        buffers = [found for found in gc.get_objects() if isinstance(found, Buffer)]
+        (buffer,) = (found for found in buffers if found.count)
+        buffer.fail(pmkv.PoolFullError("full"))
+        del db[b"a"]
+        assert db.delete_many([b"b", b"c"]) == 1
+        with pytest.raises(pmkv.PoolFullError):
+            db[b"d"] = b"1"
+        db[b"d"] = b"1"
+        assert dict(db) == {b"d": b"1"}
 
 
 # ---- threads -------------------------------------------------------------------------------------

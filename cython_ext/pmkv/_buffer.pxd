@@ -42,7 +42,7 @@ cdef class Buffer:
     cdef int thaw(self) except -1
     cdef void done(self) noexcept
     cpdef bint is_half_full(self) noexcept
-    cdef int raise_error(self) except -1
+    cdef int raise_error(self, bint deletes) except -1
     cdef void add(self, u64 count, u64 size) noexcept
     cdef int count_again(self) except -1
     cdef int prepare(self, u64 id, object table, dict values) except -1

@@ -26,6 +26,8 @@ from cpython.pythread cimport (
 from cpython.ref cimport PyObject
 from pmkv._core cimport u64
 
+from pmkv._errors import PoolFullError
+
 cdef enum:
     OVERHEAD = 256                # bytes of objects and of their places in dicts, for each key
     RESERVE = 16
@@ -106,8 +108,13 @@ cdef class Buffer:
             return True
         return False
 
-    cdef int raise_error(self) except -1:
-        """What a writeback in the background has failed with reaches the next call, once."""
+    cdef int raise_error(self, bint deletes) except -1:
+        """What a writeback in the background has failed with reaches the next call, once.
+
+        But not a delete, if the pool was full: it makes room, and what did not fit is dirty still.
+        """
+        if deletes and isinstance(self.error, PoolFullError):
+            return 0
         error, self.error = self.error, None
         if error is not None:
             raise error

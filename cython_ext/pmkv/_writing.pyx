@@ -342,7 +342,7 @@ cdef class Writer(Reader):
         while True:
             self.e.need_writable()
             self.need_table()
-            self.e.buffer.raise_error()
+            self.e.buffer.raise_error(deletes)
             if not self.has_place():
                 self.make_place()
             self.e.wait_for_turn()
