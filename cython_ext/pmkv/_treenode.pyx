@@ -164,7 +164,7 @@ cdef int take_in_tail(Pool* p, Node* n, int tail) noexcept nogil:
         key = <const pmkv_tree_key*>(n.base + at)
         if n.level or not key_is_whole(p, n, n.count) or key.size & TREE_FAR:
             return corrupted(p, PMKV_CHECK_TREE, n.place + at)
-        status = search(p, n, n.base + at + KEY_HEADER, key.size, 0, &index, &exact)
+        status = search(p, n, n.base + at + KEY_HEADER, key.size, 0, n.count, &index, &exact)
         if status == PMKV_OK and exact:
             status = corrupted(p, PMKV_CHECK_TREE, n.place + at)
         if status != PMKV_OK:
@@ -369,12 +369,13 @@ cdef int node_search(Pool* p, const Node* n, const char* key, u64 key_size, int 
     key_size -= n.prefix_size
     if n.level and n.heads == n.count:
         return search_heads(p, n, key, key_size, low, index, exact)
-    return search(p, n, key, key_size, low, index, exact)
+    return search(p, n, key, key_size, low, n.count, index, exact)
 
 
-cdef int search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index, bint* exact) noexcept nogil:
-    """The same of what follows the prefix."""
-    cdef int high = n.count, first = low, middle, order = 0, status
+cdef int search(Pool* p, const Node* n, const char* key, u64 key_size, int low, int high, int* index,
+                bint* exact) noexcept nogil:
+    """The same of what follows the prefix, if it is known to belong between `low` and `high`."""
+    cdef int first = low, end = high, middle, order = 0, status
     cdef u64 head = head_of_key(key, key_size), own, at, size
     cdef bint below
     while low < high:
@@ -396,7 +397,7 @@ cdef int search(Pool* p, const Node* n, const char* key, u64 key_size, int low, 
     index[0] = low
     if low > first and not key_is_whole(p, n, low - 1):
         return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, low - 1))
-    if low < n.count and not key_is_whole(p, n, low):
+    if low < end and not key_is_whole(p, n, low):
         return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, low))
     return PMKV_OK
 
@@ -413,25 +414,8 @@ cdef inline void count_heads(const uint32_t* heads, int count, uint32_t head, in
 
 cdef int search_heads(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,
                       bint* exact) noexcept nogil:
-    """The same in a parent: its heads decide, and only keys that begin as this one are looked at."""
+    """The same in a parent: its heads decide, and only keys that begin as this one are searched."""
     cdef const uint32_t* heads = <const uint32_t*>(n.base + ORDER_AT) - n.heads
-    cdef int below, same, alike, alike_end, high, middle, order = 0, status
+    cdef int below, same
     count_heads(heads, n.heads, short_head(key, key_size), &below, &same)
-    alike = low = max(low, below)
-    alike_end = high = max(low, below + same)
-    while low < high:
-        middle = (low + high) // 2
-        status = compare_entry(p, n, middle, key, key_size, &order)
-        if status != PMKV_OK:
-            return status
-        exact[0] |= order == 0
-        if order < 0:
-            low = middle + 1
-        else:
-            high = middle
-    index[0] = low
-    if low > alike and not key_is_whole(p, n, low - 1):
-        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, low - 1))
-    if low < alike_end and not key_is_whole(p, n, low):
-        return corrupted(p, PMKV_CHECK_TREE, n.place + key_at(n, low))
-    return PMKV_OK
+    return search(p, n, key, key_size, max(low, below), max(low, below + same), index, exact)
