@@ -102,6 +102,15 @@ class Descriptor(NamedTuple):
     bitmap: int
 
 
+def node_crc(order: bytes, count: int, heads: list[bytes], node: bytes) -> int:
+    """Section 9: the check of an order of `count` entries, and of what does not change."""
+    pairs = [low + high for high, low in itertools.pairwise(heads)][::2]
+    pairs += [heads[-1] + bytes(4)] if len(heads) % 2 else []
+    turns = [crc32c(b"".join(pairs[turn::2])) for turn in range(2 if heads else 0)]
+    body = node[8 : -(-(12 + node[8]) // 8) * 8]
+    return crc32c(order[: -(-count // 8) * 8] + body + struct.pack(f"<{len(turns)}I", *turns))
+
+
 class Reader:
     """A pool in a copy of its bytes, replayed."""
 
@@ -121,6 +130,7 @@ class Reader:
         self.dictionaries: dict[int, bytes] = {}
         self.expiring: set[bytes] = set()  # keys that the tree of what expires must have
         self.levels = 0  # of the ordered keys
+        self.leaf_nodes: list[int] = []  # of the ordered keys, in their order
         self.tails: list[int] = []  # leaves of theirs with keys that are not in their order
         self.parents: list[tuple[int, int]] = []  # nodes above leaves: the place, the level
         self.far_keys = 0
@@ -476,12 +486,10 @@ class Reader:
         prefix_size, zero = struct.unpack_from("<HH", node, 8)
         assert zero == 0 and tail < count <= 63 and prefix_size <= 128
         assert tail == 0 or level == 0
-        whole, heap = node[896 + area * 64 :][:64], -(-(12 + prefix_size) // 8) * 8
+        whole = node[896 + area * 64 :][:64]
         heads = [node[at : at + 4] for at in range(892, 892 - 4 * whole[63], -4)] if level else []
         assert end <= (896 - 4 * len(heads)) // 16 * 16
-        pairs = [low + high for high, low in itertools.pairwise(heads)][::2]
-        pairs += [heads[-1] + bytes(4)] if len(heads) % 2 else []
-        assert crc == crc32c(whole[: -(-(count - tail) // 8) * 8] + b"".join(pairs) + node[8:heap])
+        assert crc == node_crc(whole, count - tail, heads, node)
         order = [offset * 4 for offset in whole[: count - tail]]
         prefix, spans, entries = node[12 : 12 + prefix_size], [(0, 12 + prefix_size)], []
         at = whole[63] * 4
@@ -503,6 +511,8 @@ class Reader:
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
         if level:
             self.parents.append((place, level))
+        else:
+            self.leaf_nodes.append(place)
         if tail:
             self.tails.append(place)
             entries.sort(key=lambda entry: entry[2])

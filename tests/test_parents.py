@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reader import Reader, crc32c, seal
+from reader import Reader, node_crc, seal
 
 import pmkv
 
@@ -201,14 +201,8 @@ def craft(memory: bytearray, node: int, rng: random.Random) -> None:
     if rng.random() < 0.5:
         header = header & ~0xFF00 | rng.choice((0, 220, 224, 255)) << 8
     count, heads = header & 127, memory[area + 63]
-    prefix_end = node + -(-(12 + memory[node + 8]) // 8) * 8
-    covered = memory[area : area + -(-count // 8) * 8]
-    for at in range(node + 888, node + 895 - 4 * heads, -8):
-        covered += memory[at : at + 8]
-    if heads % 2:
-        at = node + 896 - 4 * heads
-        covered += memory[at : at + 4] + bytes(4)
-    crc = crc32c(bytes(covered + memory[node + 8 : prefix_end]))
+    words = [bytes(memory[at : at + 4]) for at in range(node + 892, node + 892 - 4 * heads, -4)]
+    crc = node_crc(memory[area : area + 64], count, words, memory[node : node + 1024])
     header = header & ~(0xFFFFFFFF << 20) | crc << 20
     memory[node : node + 8] = seal(header & (1 << 56) - 1).to_bytes(8, "little")
 

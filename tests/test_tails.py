@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import random
 from pathlib import Path
@@ -34,11 +35,12 @@ def assert_order(db: pmkv.Store | pmkv.Transaction, keys: list[bytes]) -> None:
         assert list(db.keys(stop=keys[i], reverse=True, limit=2)) == keys[max(0, i - 2) : i][::-1]
 
 
-def leaves_with_tails(path: Path) -> list[int]:
-    """Where in the file they lie."""
+def leaves(path: Path, *, with_tails: bool) -> list[int]:
+    """Where in the file they lie, in the order of their keys."""
     reader = Reader(path.read_bytes())
     reader.everything()
-    return [at for place in reader.tails for at, _ in reader.parts(place, NODE)]
+    places = [place for place in reader.leaf_nodes if (place in reader.tails) == with_tails]
+    return [at for place in places for at, _ in reader.parts(place, NODE)]
 
 
 def test_keys_behind_the_order_come_where_they_belong(pool_path: Path) -> None:
@@ -91,9 +93,9 @@ def test_a_damaged_leaf_shows_no_wrong_key_and_hides_none(pool_path: Path) -> No
     refused, chance = 0, random.Random(2)
     with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
         keys = put_one_by_one(db, 90, 3)
-        leaves = leaves_with_tails(pool_path)
+        tails = leaves(pool_path, with_tails=True)
         with mmap.mmap(file.fileno(), 0) as memory:
-            for leaf in leaves[:3]:
+            for leaf in tails[:3]:
                 for place in range(leaf, leaf + NODE):
                     mask = chance.randrange(1, 256)
                     memory[place] ^= mask
@@ -114,9 +116,9 @@ def test_a_damaged_leaf_shows_no_wrong_key_and_hides_none(pool_path: Path) -> No
 def test_damage_in_a_tail_is_found_by_check(pool_path: Path) -> None:
     with pmkv.open(pool_path) as db, pool_path.open("r+b") as file:
         put_one_by_one(db, 90, 4)
-        leaves = leaves_with_tails(pool_path)
+        tails = leaves(pool_path, with_tails=True)
         with mmap.mmap(file.fileno(), 0) as memory:
-            for leaf in leaves:
+            for leaf in tails:
                 heap = memory[leaf + 1] * 4
                 memory[leaf + heap - 8] ^= 1  # of the last key, or of what says how long it is
                 assert db.check() != []
@@ -136,9 +138,9 @@ def test_a_tail_that_begins_elsewhere_is_damage(pool_path: Path) -> None:
         for _ in range(12):
             keys = sorted([*keys, chance.randbytes(8)])
             db.put_many((key, b"") for key in keys)
-            leaves = leaves_with_tails(pool_path)
+            tails = leaves(pool_path, with_tails=True)
             with mmap.mmap(file.fileno(), 0) as memory:
-                for leaf in leaves:
+                for leaf in tails:
                     begins = leaf + 896 + (memory[leaf] >> 7) * 64 + 63
                     right = memory[begins]
                     for wrong in set(range(256)) - {right}:
@@ -191,3 +193,35 @@ def test_neighbours_of_a_batch_are_put_in_order_first(pool_path: Path) -> None:
             model += fresh
             assert list(db.keys()) == sorted(model)
         assert db.check() == []
+
+
+def test_a_damaged_leaf_that_divides_hides_no_key(pool_path: Path) -> None:
+    """Its entries are copied as they are: a damaged one stays so, and leads nobody astray."""
+    rng = random.Random(6)
+    keys = sorted(rng.randbytes(8) for _ in range(150))
+    with pmkv.open(pool_path) as db:
+        for key in keys:  # they ascend, so their leaves are full
+            db[key] = b""
+        fresh = keys[1] + b"just behind"
+        leaf = leaves(pool_path, with_tails=False)[0]
+        whole = pool_path.read_bytes()
+    refused = 0
+    for place in range(leaf, leaf + NODE):
+        with pool_path.open("r+b") as file:
+            file.write(whole)
+            file.seek(place)
+            file.write(bytes([whole[place] ^ rng.randrange(1, 256)]))
+        there = list(keys)
+        with pmkv.open(pool_path) as db:
+            try:
+                db[fresh] = b""
+                there = sorted([*keys, fresh])
+            except pmkv.CorruptedError:
+                refused += 1
+            for before, key in itertools.pairwise(there[:60]):
+                try:
+                    assert list(db.keys(start=key, limit=1)) == [key]
+                    assert list(db.keys(stop=key, reverse=True, limit=1)) == [before]
+                except pmkv.CorruptedError:
+                    refused += 1
+    assert refused > 100

@@ -20,7 +20,8 @@ from pmkv._pages cimport pages_are_free
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treebuild cimport (
-    FULL, node_append, node_build, node_change, node_free_later, pieces_cut, pieces_fit, pieces_separate,
+    REBUILT_FILL, leaf_divide, node_append, node_build, node_change, node_free_later, pieces_cut, pieces_fit,
+    pieces_separate,
 )
 from pmkv._treenode cimport (
     PIECES_MAX, Node, Piece, child_word_place, count_word_place, leaf_count, node_child, node_count, node_piece,
@@ -28,8 +29,7 @@ from pmkv._treenode cimport (
 )
 
 cdef enum:
-    REBUILT_FILL = 6              # eighths of a node that is built anew as one: it has room again
-    MERGED_FILL = 5
+    MERGED_FILL = 5               # eighths
     FEW = 8                       # entries from which on a node looks for a neighbour to join
     SPARE_PAGES = 16              # that it takes at most, with what changes above it
 
@@ -464,13 +464,22 @@ cdef int count_above(Txn* t, const Path* path, int parents, Owed* owed) noexcept
     return t.status
 
 
+cdef int divide(Txn* t, const Node* leaf, int index, Piece* piece, Change* change) noexcept nogil:
+    """A leaf that has no room for one more entry."""
+    cdef int status = leaf_divide(t, leaf, index, piece, change.piece)
+    if status == PMKV_NOT_FOUND:
+        return rebuild(t, leaf, index, 0, piece, 1, change)
+    change.outcome, change.made = REPLACED, 2
+    return node_free_later(t, leaf.place)
+
+
 cdef int insert_anew(Txn* t, u64 root_place, Path* path, Piece* piece, Owed* owed) noexcept nogil:
     """The key into a leaf that has no room: the path leads nowhere then."""
     cdef Change change
     cdef int index = path.step[path.length - 1].index
     if owed != NULL and keytree_settle(t, owed) != PMKV_OK:
         return t.status
-    if rebuild(t, path_end(path), index, 0, piece, 1, &change) == PMKV_OK:
+    if divide(t, path_end(path), index, piece, &change) == PMKV_OK:
         change_above(t, root_place, path, 1, &change)
     path.length = 0
     return t.status

@@ -14,8 +14,8 @@ from pmkv._core cimport *
 from pmkv._records cimport Item, record_write
 from pmkv._treenode cimport (
     FAR_SIZE, HEAD_SIZE, KEY_HEADER, NODE_SIZE, ORDER_AT, ORDER_SIZE, PREFIX_AT, PREFIX_MAX, TAIL_AT,
-    TAIL_MAX, UNIT, Node, Parts, Piece, heap_limit, heap_of, heap_start, key_check, node_crc, node_is_inside,
-    parts_common, parts_copy, parts_cut, parts_size, short_head, tail_of, tree_word, words_size,
+    TAIL_MAX, UNIT, Node, Parts, Piece, entry_is_whole, heap_limit, heap_of, heap_start, key_check, node_crc,
+    node_is_inside, parts_common, parts_copy, parts_cut, parts_size, short_head, tail_of, tree_word, words_size,
 )
 from pmkv._writeset cimport Txn, txn_data, txn_data_again, txn_fail, txn_log, txn_push
 
@@ -23,6 +23,7 @@ cdef enum:
     NODE_BITS = 7                 # 2**7 words
     CHANGE_MAX = 3 * 160 + 32     # bytes that a change may append: three entries, and what aligns them
     HEADS_ROOM = 64               # bytes, of their heads and what lies with them in whole granules
+    SHORT_ENTRY = 32              # bytes of an entry that are copied without asking how many it has
     APPEND_MAX = 16 + KEY_HEADER + 128 + 16       # the same of one key, whole granules
 
 
@@ -188,6 +189,87 @@ cdef int node_build(Txn* t, int level, Piece* pieces, int count, u64* place) noe
     if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
         return t.status
     return txn_data(t, place[0], image, NODE_SIZE)
+
+
+cdef inline u64 stored_room(const char* key_header) noexcept nogil:
+    """Bytes that an entry of a leaf takes, as it says."""
+    cdef u64 size = (<const pmkv_tree_key*>key_header).size
+    return (KEY_HEADER + (FAR_SIZE if size & TREE_FAR else size) + 3) & ~<u64>3
+
+
+cdef inline bint share_no_more(const char* first, const char* last) noexcept nogil:
+    """Whether two entries of a node have nothing in common but its prefix."""
+    cdef uint16_t a = (<const pmkv_tree_key*>first).size, b = (<const pmkv_tree_key*>last).size
+    return 0 < a < TREE_FAR and 0 < b < TREE_FAR and first[KEY_HEADER] != last[KEY_HEADER]
+
+
+cdef int copy_leaf(Txn* t, const Node* n, const char** entries, int count, u64* place) noexcept nogil:
+    """A new leaf of entries as they are, with the prefix of another.  Half a leaf: there is room behind each."""
+    cdef char image[NODE_SIZE]
+    cdef pmkv_tree_node* node = <pmkv_tree_node*>image
+    cdef u64 at = heap_start(n.prefix_size), room
+    cdef int i
+    memset(image, 0, NODE_SIZE)
+    memcpy(image + 8, n.base + 8, at - 8)
+    for i in range(count):
+        room = stored_room(entries[i])
+        node.order[i] = <unsigned char>(at // UNIT)
+        memcpy(image + at, entries[i], SHORT_ENTRY)
+        if room > SHORT_ENTRY:
+            memcpy(image + at, entries[i], room)
+        at += room
+    memset(image + at, 0, SHORT_ENTRY)
+    node.order[TAIL_AT] = <unsigned char>(at // UNIT)
+    node.header = header_of(count, 0, at, 0, node_crc(node.order, count, 0, image, n.prefix_size))
+    if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
+        return t.status
+    return txn_data(t, place[0], image, NODE_SIZE)
+
+
+cdef void make_bound(const Node* n, const char* entry, Piece* piece) noexcept nogil:
+    piece.key.a, piece.key.a_size = n.prefix, n.prefix_size
+    piece.key.b, piece.key.b_size = entry + KEY_HEADER, (<const pmkv_tree_key*>entry).size
+
+
+cdef int leaf_divide(Txn* t, const Node* n, int index, Piece* fresh, Piece* halves) noexcept nogil:
+    """Two leaves of a full one's entries, copied as they are, and a new one that belongs at `index`.
+
+    NOT_FOUND, and nothing done, unless it is as usual: both halves share what the leaf shares, and no more.
+    """
+    cdef char key[APPEND_MAX]
+    cdef const char* entries[64]
+    cdef Piece beside[2]
+    cdef u64 total = 0, half = 0, at
+    cdef int count = n.count + 1, cut = 0, i
+    if index == n.count or fresh.far or not has_prefix(n, &fresh.key) or (
+            parts_size(&fresh.key) > <u64>TREE_INLINE_MAX):
+        return PMKV_NOT_FOUND
+    for i in range(n.count):
+        at = <u64>n.order[i] * UNIT
+        entries[i + (i >= index)] = n.base + at
+        if at + KEY_HEADER > n.heap or at + stored_room(n.base + at) > n.heap:
+            return PMKV_NOT_FOUND
+        total += stored_room(n.base + at)
+    entries[index] = key
+    total += put_entry(t, 0, fresh, n.prefix_size, key)
+    while half * 2 < total:
+        half += stored_room(entries[cut])
+        cut += 1
+    if (total <= <u64>ORDER_AT * REBUILT_FILL // 8 or cut == count or not share_no_more(entries[0], entries[cut - 1])
+            or not share_no_more(entries[cut], entries[count - 1])):
+        return PMKV_NOT_FOUND
+    for i in range(cut - 1, cut + 1):            # between these two are all that come later
+        if i != index and not entry_is_whole(t.p, n, <u64>(entries[i] - n.base)):
+            return PMKV_NOT_FOUND
+    memset(halves, 0, 2 * sizeof(Piece))
+    make_bound(n, entries[cut - 1], &beside[0])
+    make_bound(n, entries[cut], &beside[1])
+    if cut == index:
+        beside[1].key = fresh.key
+    pieces_separate(0, beside, 1, &halves[1])
+    halves[0].count, halves[1].count = cut, count - cut
+    copy_leaf(t, n, entries + cut, count - cut, &halves[1].child)
+    return copy_leaf(t, n, entries, cut, &halves[0].child)
 
 
 cdef void copy_prefix(const Parts* key, u64 size, char* out) noexcept nogil:

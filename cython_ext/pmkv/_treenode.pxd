@@ -19,7 +19,7 @@ cdef enum:
     ORDER_SIZE = 64              # of an order, in bytes
     ORDER_AT = NODE_SIZE - 2 * ORDER_SIZE
     TAIL_AT = 63                 # in an order: where the tail begins; of a parent, how many heads there are
-    TAIL_MAX = 7                 # keys, from which on an insert brings them into the order
+    TAIL_MAX = 15                # keys, from which on an insert brings them into the order
     KEY_HEADER = sizeof(pmkv_tree_key)
     HEAD_SIZE = 4
     HEADS_MAX = 128
@@ -62,16 +62,21 @@ cdef inline u64 parts_size(const Parts* x) noexcept nogil:
 
 cdef extern from *:
     u64 __builtin_bswap64(u64) nogil
+    uint32_t __builtin_bswap32(uint32_t) nogil
 
 cdef inline u64 head_of_key(const char* key, u64 size) noexcept nogil:
     """The first eight bytes as a number that is ordered as they are; of fewer, as if zeros followed."""
     cdef u64 word = 0
-    memcpy(&word, key, min(size, <u64>8))
+    if size >= 8:                 # bytes stored one by one would wait to be loaded as a word
+        return __builtin_bswap64((<const u64*>key)[0])
+    memcpy(&word, key, size)
     return __builtin_bswap64(word)
 
 cdef inline uint32_t short_head(const char* key, u64 size) noexcept nogil:
     """The first four of them."""
-    return <uint32_t>(head_of_key(key, min(size, <u64>HEAD_SIZE)) >> 32)
+    if size >= HEAD_SIZE:
+        return __builtin_bswap32((<const uint32_t*>key)[0])
+    return <uint32_t>(head_of_key(key, size) >> 32)
 
 cdef inline int tail_of(u64 header) noexcept nogil:
     return header >> TREE_TAIL_SHIFT & TREE_TAIL_MASK
@@ -105,6 +110,7 @@ cdef void parts_cut(Parts* x, u64 size) noexcept nogil
 cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil
 cdef void node_prefetch_to_append(Txn* t, u64 place) noexcept nogil
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil
+cdef bint entry_is_whole(Pool* p, const Node* n, u64 at) noexcept nogil
 cdef int node_piece(Pool* p, Txn* t, const Node* n, int index, Piece* piece) noexcept nogil
 cdef bint node_copy(Pool* p, const Node* n, int index, char* out, u64 room, u64* size) noexcept nogil
 cdef int node_child(Pool* p, Txn* t, const Node* n, int index, u64* child) noexcept nogil

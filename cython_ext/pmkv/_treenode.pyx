@@ -107,19 +107,29 @@ cdef bint node_is_inside(const Pool* p, u64 place) noexcept nogil:
 
 cdef uint32_t node_crc(const unsigned char* order, int count, int heads, const char* node,
                        u64 prefix_size) noexcept nogil:
-    """Of the order of `count` entries, of the heads, and of the node from prefix_size to the heap's start."""
-    cdef uint32_t crc = ~<uint32_t>0
+    """Of the order of `count` entries, of the heads, and of the node from prefix_size to the heap's start.
+
+    Of heads, two are computed side by side, of every other pair each: one step waits for the one before.
+    """
+    cdef uint32_t crc = ~<uint32_t>0, one = crc, other = crc
     cdef const char* end = node + ORDER_AT
     cdef u64 at
     for at in range(0, <u64>count, 8):
         crc = pmkv_crc_u64(crc, (<const u64*>(order + at))[0])
-    for at in range(8, <u64>(heads * HEAD_SIZE + 1), 8):
-        crc = pmkv_crc_u64(crc, (<const u64*>(end - at))[0])
-    if heads % 2:
-        crc = pmkv_crc_u64(crc, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
     for at in range(8, heap_start(prefix_size), 8):
         crc = pmkv_crc_u64(crc, (<const u64*>(node + at))[0])
-    return ~crc
+    if heads == 0:
+        return ~crc
+    for at in range(16, <u64>(heads * HEAD_SIZE + 1), 16):
+        one = pmkv_crc_u64(one, (<const u64*>(end - at))[1])
+        other = pmkv_crc_u64(other, (<const u64*>(end - at))[0])
+    if heads % 4 >= 2:
+        one = pmkv_crc_u64(one, (<const u64*>(end - heads // 2 * 2 * HEAD_SIZE))[0])
+    if heads % 4 == 1:
+        one = pmkv_crc_u64(one, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
+    elif heads % 4 == 3:
+        other = pmkv_crc_u64(other, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
+    return ~pmkv_crc_u64(crc, <u64>(~other) << 32 | <uint32_t>~one)
 
 
 cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogil:
@@ -154,26 +164,80 @@ cdef int node_read(Pool* p, Txn* t, u64 place, int level, Node* n) noexcept nogi
 
 cdef int take_in_tail(Pool* p, Node* n, int tail) noexcept nogil:
     """Puts the tail's entries into the copy of the order, each between two that are whole (N4)."""
+    cdef u64 fresh[TREE_TAIL_MASK + 1]            # head, and where in units; ascending
     cdef const pmkv_tree_key* key
-    cdef u64 at = <u64>n.order[TAIL_AT] * UNIT
-    cdef int index, end = n.count, status
-    cdef bint exact = False
+    cdef u64 at = <u64>n.order[TAIL_AT] * UNIT, word
+    cdef int i, j
     n.count -= tail
-    while n.count < end:
-        n.order[n.count] = <unsigned char>(at // UNIT)
+    for i in range(tail):
         key = <const pmkv_tree_key*>(n.base + at)
-        if n.level or not key_is_whole(p, n, n.count) or key.size & TREE_FAR:
+        if n.level or not entry_is_whole(p, n, at) or key.size & TREE_FAR:
             return corrupted(p, PMKV_CHECK_TREE, n.place + at)
-        status = search(p, n, n.base + at + KEY_HEADER, key.size, 0, n.count, &index, &exact)
+        word = <u64>short_head_of_entry(n.base + at, key.size) << 8 | at // UNIT
+        j = i
+        while j > 0 and fresh[j - 1] > word:
+            fresh[j] = fresh[j - 1]
+            j -= 1
+        fresh[j] = word
+        at += (KEY_HEADER + key.size + 3) & ~<u64>3
+    if at != n.heap:
+        return corrupted(p, PMKV_CHECK_TREE, n.place + at)
+    return PMKV_OK if merge_by_heads(p, n, fresh, tail) else insert_by_keys(p, n, fresh, tail)
+
+
+cdef bint merge_by_heads(Pool* p, Node* n, const u64* fresh, int count) noexcept nogil:
+    """The tail into the order, from its end on; False, and nothing done, if heads do not tell, or are damaged."""
+    cdef unsigned char merged[ORDER_SIZE]
+    cdef const pmkv_tree_key* key
+    cdef int left = n.count, gap = -1
+    cdef u64 head, own = 0, at
+    cdef int i
+    memcpy(merged, n.order, ORDER_SIZE)
+    for i in range(count - 1, -1, -1):
+        head = fresh[i] >> 8
+        if i + 1 < count and fresh[i + 1] >> 8 == head:
+            return False
+        while left:
+            at = entry_at(n, left - 1)
+            key = <const pmkv_tree_key*>(n.base + at)
+            if at >= ORDER_AT or key.size >= TREE_FAR:
+                return False
+            own = short_head_of_entry(n.base + at, key.size)
+            if own <= head:
+                break
+            left -= 1
+            merged[left + i + 1] = n.order[left]
+        if left and own == head:
+            return False
+        if left != gap:           # the entries on both sides of it
+            if left < n.count and left + 1 != gap and not key_is_whole(p, n, left):
+                return False
+            if left and not key_is_whole(p, n, left - 1):
+                return False
+        gap = left
+        merged[left + i] = <unsigned char>fresh[i]
+    n.count += count
+    memcpy(n.order, merged, n.count)
+    return True
+
+
+cdef int insert_by_keys(Pool* p, Node* n, const u64* fresh, int count) noexcept nogil:
+    """The same, by comparing whole keys."""
+    cdef bint exact = False
+    cdef int index, i, status
+    cdef u64 at
+    for i in range(count):
+        at = (fresh[i] & 255) * UNIT
+        status = search(p, n, n.base + at + KEY_HEADER, (<const pmkv_tree_key*>(n.base + at)).size, 0, n.count,
+                        &index, &exact)
         if status == PMKV_OK and exact:
             status = corrupted(p, PMKV_CHECK_TREE, n.place + at)
         if status != PMKV_OK:
             return status
         memmove(&n.order[index + 1], &n.order[index], n.count - index)
-        n.order[index] = <unsigned char>(at // UNIT)
+        n.order[index] = <unsigned char>fresh[i]
         n.count += 1
-        at += (KEY_HEADER + key.size + 3) & ~<u64>3
-    return PMKV_OK if at == n.heap else corrupted(p, PMKV_CHECK_TREE, n.place + at)
+    return PMKV_OK
 
 
 cdef inline u64 entry_at(const Node* n, int index) noexcept nogil:
@@ -194,8 +258,12 @@ cdef u64 count_word_place(const Node* n, int index) noexcept nogil:
 
 
 cdef inline bint key_is_whole(Pool* p, const Node* n, int index) noexcept nogil:
-    """Whether the entry lies in the heap, and its check fits."""
-    cdef u64 at = key_at(n, index), stored
+    return entry_is_whole(p, n, key_at(n, index))
+
+
+cdef bint entry_is_whole(Pool* p, const Node* n, u64 at) noexcept nogil:
+    """Whether the key there lies in the heap, and its check fits."""
+    cdef u64 stored
     cdef const pmkv_tree_key* key = <const pmkv_tree_key*>(n.base + at)
     if at + KEY_HEADER > n.heap:
         return False
@@ -326,6 +394,12 @@ cdef inline u64 head_of_entry(const char* key_header, u64 size) noexcept nogil:
     return __builtin_bswap64((<const u64*>(key_header + KEY_HEADER))[0] << unwanted >> unwanted)
 
 
+cdef inline uint32_t short_head_of_entry(const char* key_header, u64 size) noexcept nogil:
+    """The first four bytes alone, of an entry of any size."""
+    cdef uint32_t head = __builtin_bswap32((<const uint32_t*>(key_header + KEY_HEADER))[0])
+    return head & <uint32_t>(<u64>0xFFFFFFFF << (32 - 8 * min(size, <u64>HEAD_SIZE)))
+
+
 cdef int compare_entry(Pool* p, const Node* n, int index, const char* key, u64 key_size, int* order) noexcept nogil:
     """How the entry's key compares with another: below, at or above 0."""
     cdef u64 rest_size, far
@@ -418,4 +492,7 @@ cdef int search_heads(Pool* p, const Node* n, const char* key, u64 key_size, int
     cdef const uint32_t* heads = <const uint32_t*>(n.base + ORDER_AT) - n.heads
     cdef int below, same
     count_heads(heads, n.heads, short_head(key, key_size), &below, &same)
+    if same == 0:
+        index[0] = max(low, below)
+        return PMKV_OK
     return search(p, n, key, key_size, max(low, below), max(low, below + same), index, exact)
