@@ -42,9 +42,10 @@ cdef struct Sums:
     u64 gone
     u64 bytes_came                # of keys and values
     u64 bytes_gone
-    TreeKey* keys                 # those that came, which go into the order together; NULL: each at once
+    TreeKey* keys                 # those that came, which go into the order together
     u64 key_count
-    Path* path                    # the way to a single key's leaf, of which the first part is done; NULL: none is
+    Path* path                    # or the way of the only one to its leaf
+    bint begun                    # and the first part of that way is done
 
 
 cdef inline int note_counted(Txn* t, u64 namespace) noexcept nogil:
@@ -116,18 +117,24 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
     if t.status != PMKV_OK or locate(t, namespace, item.key, item.key_size, &probe) != PMKV_OK:
         return t.status
     memset(&sums, 0, sizeof(Sums))
-    # What will be needed most likely comes together: the translations of the addresses overlap, too.
-    if t.expects_new and is_ordered(t, namespace):
+    if is_ordered(t, namespace):
         sums.path = &path
-        if keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path) < 0:
+        # What will be needed most likely comes together: the translations of the addresses overlap, too.
+        sums.begun = t.expects_new
+        if sums.begun and keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path) < 0:
             return t.status
     mapping_prefetch_bucket(t.p, &probe)
-    if sums.path != NULL:
-        keytree_fetch_parent(t.p, sums.path)
+    if sums.begun:
+        keytree_fetch_parent(t.p, &path)
     if mode == PUT_ALWAYS:        # while they come
         record_allocate_all(t, item, 1, &place)
     status = put(t, namespace, item, mode, &probe, place, &sums)
-    return count(t, namespace, &sums) if status == PMKV_OK else status
+    if status != PMKV_OK:
+        return status
+    count(t, namespace, &sums)    # while the end of the leaf's heap comes
+    if sums.came and sums.path != NULL:
+        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
+    return t.status
 
 
 cdef int put(Txn* t, u64 namespace, const Item* item, PutMode mode, Probe* probe, u64 place, Sums* sums) noexcept nogil:
@@ -170,24 +177,20 @@ cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, con
 
 
 cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place, Sums* sums) noexcept nogil:
-    cdef Path new_path
-    cdef Path* path = &new_path if sums.path == NULL else sums.path
-    cdef bint at_once = sums.keys == NULL and is_ordered(t, namespace)
+    """A key that is new; who counts it puts it into the order."""
     sums.came += 1
-    if at_once:
-        if sums.path == NULL:
-            keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
-        if keytree_find_leaf(t, item.key, item.key_size, 1, path) != PMKV_OK:
+    if sums.path != NULL:
+        if not sums.begun:
+            keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, sums.path)
+        if keytree_find_leaf(t, item.key, item.key_size, 1, sums.path) != PMKV_OK:
             return t.status
-        pmkv_prefetch(pmkv_at(&t.p.m, path_below(path, 1)))
+        pmkv_prefetch(pmkv_at(&t.p.m, path_below(sums.path, 1)))
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
-    if at_once:
-        keytree_fetch_leaf(t, path)
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
-    if at_once:
-        keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, path)
-    elif sums.keys != NULL:
+    if sums.path != NULL:
+        keytree_fetch_leaf(t, sums.path)
+    if sums.keys != NULL:
         sums.keys[sums.key_count].key, sums.keys[sums.key_count].key_size = item.key, item.key_size
         sums.key_count += 1
     return t.status
