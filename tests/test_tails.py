@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from reader import Reader, seal
+from reader import Reader, node_crc, seal
 
 import pmkv
 
 NODE = 1024
+
+InChild = Callable[..., Any]
 
 
 def put_one_by_one(db: pmkv.Store | pmkv.Transaction, count: int, seed: int) -> list[bytes]:
@@ -225,3 +230,29 @@ def test_a_damaged_leaf_that_divides_hides_no_key(pool_path: Path) -> None:
                 except pmkv.CorruptedError:
                     refused += 1
     assert refused > 100
+
+
+def use_leaves_of_doubles(path: Path, sound: bytes, leaf: int) -> None:
+    for first in range(1, 63):
+        memory = bytearray(sound)
+        header = int.from_bytes(memory[leaf : leaf + 8], "little")
+        area = leaf + 896 + (header >> 7 & 1) * 64
+        order = bytes([memory[area]] * first + [memory[area + 1]] * (63 - first))
+        memory[area : area + 63] = order
+        crc = node_crc(memory[area : area + 64], 63, [], memory[leaf : leaf + NODE])
+        header = header & 0xFFF80 | 63 | crc << 20
+        memory[leaf : leaf + 8] = seal(header).to_bytes(8, "little")
+        path.write_bytes(memory)
+        with contextlib.suppress(pmkv.Error), pmkv.open(path) as db:
+            db[b"\0" * 100] = b""
+
+
+def test_entries_that_a_leaf_has_many_times_do_not_fill_the_stack(
+    pool_path: Path, in_child: InChild
+) -> None:
+    rng = random.Random(8)
+    with pmkv.open(pool_path) as db:
+        for first in range(1, 9):
+            db[bytes([first]) + rng.randbytes(99)] = b""
+        leaf = leaves(pool_path, with_tails=False)[0]
+    in_child(use_leaves_of_doubles, pool_path.with_name("doubles"), pool_path.read_bytes(), leaf)

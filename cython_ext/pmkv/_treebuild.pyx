@@ -237,7 +237,7 @@ cdef int leaf_divide(Txn* t, const Node* n, int index, Piece* fresh, Piece* halv
     NOT_FOUND, and nothing done, unless it is as usual: both halves share what the leaf shares, and no more.
     """
     cdef char key[APPEND_MAX]
-    cdef const char* entries[64]
+    cdef const char* entries[ORDER_SIZE]
     cdef Piece beside[2]
     cdef u64 total = 0, half = 0, at
     cdef int count = n.count + 1, cut = 0, i
@@ -250,6 +250,8 @@ cdef int leaf_divide(Txn* t, const Node* n, int index, Piece* fresh, Piece* halv
         if at + KEY_HEADER > n.heap or at + stored_room(n.base + at) > n.heap:
             return PMKV_NOT_FOUND
         total += stored_room(n.base + at)
+    if total > n.heap:            # of a leaf that nobody built: they lie over each other
+        return PMKV_NOT_FOUND
     entries[index] = key
     total += put_entry(t, 0, fresh, n.prefix_size, key)
     while half * 2 < total:
