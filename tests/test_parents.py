@@ -200,25 +200,26 @@ def craft(memory: bytearray, node: int, rng: random.Random) -> None:
         )
     if rng.random() < 0.5:
         header = header & ~0xFF00 | rng.choice((0, 220, 224, 255)) << 8
-    count, heads = header & 127, memory[area + 63]
+    count, heads = (
+        (header & 127) - (header >> 52 & 15),
+        memory[area + 63] if header >> 16 & 15 else 0,
+    )
     words = [bytes(memory[at : at + 4]) for at in range(node + 892, node + 892 - 4 * heads, -4)]
     crc = node_crc(memory[area : area + 64], count, words, memory[node : node + 1024])
     header = header & ~(0xFFFFFFFF << 20) | crc << 20
     memory[node : node + 8] = seal(header & (1 << 56) - 1).to_bytes(8, "little")
 
 
-def use_crafted_parents(path: Path, sound: bytes, seed: int, trials: int) -> None:
-    path.write_bytes(sound)
-    parents = places_of_parents(path)
+def use_crafted_nodes(path: Path, sound: bytes, nodes: list[int], seed: int, trials: int) -> None:
     for trial in range(trials):
         rng = random.Random(seed * 1000 + trial)
         memory = bytearray(sound)
-        for node in parents:
+        for node in nodes:
             craft(memory, node, rng)
         path.write_bytes(memory)
         with contextlib.suppress(pmkv.Error), pmkv.open(path) as db:
             db.check()
-            for _ in range(60):
+            for _ in range(100):
                 with contextlib.suppress(pmkv.Error):
                     list(db.keys(start=rng.randbytes(2), limit=3))
                     db.key_at(rng.randrange(4000))
@@ -230,12 +231,20 @@ def use_crafted_parents(path: Path, sound: bytes, seed: int, trials: int) -> Non
                 db.compact()
 
 
+@pytest.mark.parametrize("kind", ["parents", "leaves"])
 @pytest.mark.parametrize("seed", range(3))
-def test_crafted_parents_give_errors_and_neither_a_crash_nor_a_hang(
-    memory_dir: Path, in_child: InChild, seed: int, effort: int
+def test_crafted_nodes_give_errors_and_neither_a_crash_nor_a_hang(
+    memory_dir: Path, in_child: InChild, seed: int, kind: str, effort: int
 ) -> None:
     path = memory_dir / "sound.pmkv"
     rng = random.Random(seed)
     with pmkv.open(path) as db:
-        db.put_many((random_bytes(rng), b"") for _ in range(4000))
-    in_child(use_crafted_parents, memory_dir / "crafted.pmkv", path.read_bytes(), seed, 15 * effort)
+        for _ in range(4):
+            db.put_many((random_bytes(rng), b"") for _ in range(1000))
+    nodes = places_of_parents(path)
+    if kind == "leaves":
+        reader = Reader(path.read_bytes())
+        reader.everything()
+        nodes = [at for leaf in reader.leaf_nodes for at, _ in reader.parts(leaf, NODE)]
+    crafted = memory_dir / "crafted.pmkv"
+    in_child(use_crafted_nodes, crafted, path.read_bytes(), nodes, seed, 15 * effort)
