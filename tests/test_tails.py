@@ -64,6 +64,19 @@ def test_keys_behind_the_order_come_where_they_belong(pool_path: Path) -> None:
         assert_order(db, keys)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_key_that_is_all_prefix_comes_before_those_that_go_on(pool_path: Path, seed: int) -> None:
+    """It has no byte of its own, and what lies behind it is another entry, which must not count."""
+    rng = random.Random(seed)
+    ends = [bytes([rng.randrange(3)]) + rng.randbytes(rng.randrange(4)) for _ in range(200)]
+    keys = {b"key", *(b"key" + end for end in ends)}
+    with pmkv.open(pool_path) as db:
+        for key in rng.sample(sorted(keys), len(keys)):
+            db[key] = key[::-1]
+            assert next(iter(db.keys(stop=b"key\0", reverse=True)), b"key") == b"key"
+        assert_order(db, sorted(keys))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_undone_leaves_nothing_behind_the_order(pool_path: Path, seed: int) -> None:
     """Appended, rolled back, appended again where it lay; within a transaction and after it."""
