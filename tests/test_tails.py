@@ -245,6 +245,19 @@ def test_a_damaged_leaf_that_divides_hides_no_key(pool_path: Path) -> None:
     assert refused > 100
 
 
+def test_a_key_without_the_prefix_of_its_full_leaf(pool_path: Path) -> None:
+    """It belongs before all of them, and an entry of it has all its bytes."""
+    rng = random.Random(9)
+    for count in range(60, 160, 2):
+        group = [b"m/" + rng.randbytes(8) for _ in range(count)]
+        before = [b"m!" + rng.randbytes(2), b"m"]
+        with pmkv.open(pool_path, "n") as db:
+            for key in [*group, *before]:
+                db[key] = b""
+            assert list(db) == sorted([*before, *group])
+            assert db.check() == []
+
+
 def use_leaves_of_doubles(path: Path, sound: bytes, leaf: int) -> None:
     for first in range(1, 63):
         memory = bytearray(sound)
