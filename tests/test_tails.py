@@ -258,6 +258,23 @@ def test_a_key_without_the_prefix_of_its_full_leaf(pool_path: Path) -> None:
             assert db.check() == []
 
 
+def leaves_of(path: Path, keys: list[bytes]) -> int:
+    """How many leaves the keys make, put one by one."""
+    with pmkv.open(path, "n") as db:
+        for key in keys:
+            db[key] = b""
+    return len(leaves(path, with_tails=True)) + len(leaves(path, with_tails=False))
+
+
+def test_leaves_are_full_if_keys_ascend_and_share_what_their_keys_share(pool_path: Path) -> None:
+    rng = random.Random(10)
+    keys = [rng.randbytes(8) for _ in range(2000)]
+    usual = leaves_of(pool_path, keys)
+    assert leaves_of(pool_path, sorted(keys)) < 0.8 * usual
+    long = [bytes([key[0] & 3]) * 60 + key for key in keys]
+    assert leaves_of(pool_path, long) < 1.6 * usual
+
+
 def use_leaves_of_doubles(path: Path, sound: bytes, leaf: int) -> None:
     for first in range(1, 63):
         memory = bytearray(sound)
