@@ -144,6 +144,17 @@ def test_a_full_pool_can_be_emptied_in_every_way(small: pmkv.Store, size: int, h
     assert len(fill(small, size)) >= len(model) * 9 // 10
 
 
+@pytest.mark.parametrize("size", [5000, 1 << 20])
+def test_what_a_pool_could_not_grow_into_is_given_back(small: pmkv.Store, size: int) -> None:
+    fill(small, size)
+    before = os.stat(small.path)
+    for too_large in (3 << 20, ROOM, 2 * ROOM):
+        with pytest.raises(pmkv.PoolFullError):
+            small[b"large"] = bytes(too_large)
+        after = os.stat(small.path)
+        assert (after.st_size, after.st_blocks) == (before.st_size, before.st_blocks)
+
+
 def test_a_value_is_overwritten_in_a_full_pool_as_long_as_there_is_room_for_one(
     small: pmkv.Store,
 ) -> None:

@@ -34,10 +34,13 @@ cdef extern from *:
     #ifndef MADV_POPULATE_WRITE
     #define MADV_POPULATE_WRITE 23
     #endif
+    #ifndef MADV_COLLAPSE
+    #define MADV_COLLAPSE 25
+    #endif
     """
     int PROT_READ, PROT_WRITE, PROT_NONE
     int MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE
-    int MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_RANDOM
+    int MADV_POPULATE_WRITE, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_RANDOM
     void* MAP_FAILED
     void* mmap(void*, size_t, int, int, int, long) nogil
     int munmap(void*, size_t) nogil
@@ -365,18 +368,46 @@ cdef void populate(Pool* p, char* at, u64 size) noexcept nogil:
         madvise(at - skew, size + skew, MADV_POPULATE_WRITE)
 
 
+cdef bint take_huge_pages(Pool* p, char* at, u64 offset, u64 size) noexcept nogil:
+    """Memory of tmpfs for the range in huge pages, mapped as such; False where that cannot be had.
+
+    The file gets the last page of each, and with it its length, so that a full file system says so;
+    the kernel makes it a huge page then, with zeros where the file had nothing (decision 0004).
+    """
+    cdef u64 done = 0
+    if p.m.domain == PMKV_DOMAIN_PAGE or p.synchronous or p.m.tracer != NULL or size % HUGE:
+        return False
+    while done < size:
+        done += HUGE
+        if fallocate(p.m.fd, 0, <long>(offset + done - PAGE_SIZE), PAGE_SIZE) != 0:
+            return False
+    return madvise(at, size, MADV_COLLAPSE) == 0
+
+
+cdef int allocate_pages(Pool* p, u64 first, u64 end) noexcept nogil:
+    """Makes the file own pages [first, end), which lie in one section, and maps them ahead."""
+    cdef char* at = p.m.data + page_place(p, first)
+    cdef u64 offset = page_offset(p, first), size = (end - first) * PAGE_SIZE
+    cdef int status
+    if take_huge_pages(p, at, offset, size):
+        return PMKV_OK
+    status = allocate_range(p, offset, size)
+    if status == PMKV_OK:
+        populate(p, at, size)
+    return status
+
+
 cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
     """Gives the file room for pages [file_pages, pages), section by section."""
     cdef u64 first = p.file_pages, end
-    cdef int status = map_sections(p, pages)
+    cdef int full, status = map_sections(p, pages)
     while status == PMKV_OK and first < pages:
         end = min(pages, (first // p.section_pages + 1) * p.section_pages)
-        status = allocate_range(p, descriptor_offset(p, first), (end - first) * 64)
-        if status == PMKV_OK:
-            status = allocate_range(p, page_offset(p, first), (end - first) * PAGE_SIZE)
+        status = allocate_pages(p, first, end)
+        if status == PMKV_OK:   # afterwards: what the pages have no room for takes none for these
+            status = allocate_range(p, descriptor_offset(p, first), (end - first) * 64)
         if status == PMKV_OK:
             populate(p, p.m.descriptors + first * 64, (end - first) * 64)
-            populate(p, p.m.data + page_place(p, first), (end - first) * PAGE_SIZE)
         first = end
     if status == PMKV_OK and p.m.domain != PMKV_DOMAIN_PROCESS and fsync(p.m.fd) != 0:
         p.fault.os_error = errno   # the file's new size must survive what is stored there
@@ -384,6 +415,9 @@ cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
     if status == PMKV_OK:
         p.file_pages = pages
     elif status == PMKV_OS_ERROR and p.fault.os_error in (ENOSPC, EDQUOT, EFBIG):
+        full = p.fault.os_error
+        pool_shrink(p, p.file_pages)   # gives back the part that there was room for
+        p.fault.os_error = full
         status = PMKV_FULL
     return status
 
