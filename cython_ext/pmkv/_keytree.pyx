@@ -41,6 +41,7 @@ cdef struct Change:
     Outcome outcome
     int made
     Piece piece[2]                # the new nodes; the key of the second separates them
+    int top                       # of the nodes on the way whose entries are others now, the first
 
 
 # ---- down ----------------------------------------------------------------------------------
@@ -333,7 +334,9 @@ cdef int join(Txn* t, const Step* step, int few, int most, u64 room, Change* cha
 cdef int change_above(Txn* t, u64 root_place, const Path* path, int delta, Change* change) noexcept nogil:
     """Carries a leaf's change up to the root."""
     cdef int at
+    change.top = path.length - 1
     for at in range(path.length - 2, -1, -1):
+        change.top -= change.outcome != CHANGED
         if take_up(t, &path.step[at], delta, change) != PMKV_OK:
             return t.status
         if (delta < 0 and change.outcome == CHANGED and path.step[at + 1].node.count <= FEW
@@ -474,14 +477,14 @@ cdef int divide(Txn* t, const Node* leaf, int index, Piece* piece, Change* chang
 
 
 cdef int insert_anew(Txn* t, u64 root_place, Path* path, Piece* piece, Owed* owed) noexcept nogil:
-    """The key into a leaf that has no room: the path leads nowhere then."""
+    """The key into a leaf that has no room: the path ends then above what has changed."""
     cdef Change change
     cdef int index = path.step[path.length - 1].index
     if owed != NULL and keytree_settle(t, owed) != PMKV_OK:
         return t.status
     if divide(t, path_end(path), index, piece, &change) == PMKV_OK:
         change_above(t, root_place, path, 1, &change)
-    path.length = 0
+        path.length = change.top
     return t.status
 
 
@@ -494,7 +497,8 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
                               Owed* owed) noexcept nogil:
     """The same, but for the counts above: keytree_settle() is to follow.
 
-    The path is as it was, if it is still good; else its length is 0.
+    The path is as it was, if it is still good; else it has become shorter, and ends above the node
+    that it led through and that has other entries now.
     """
     cdef Piece piece
     cdef Change change

@@ -4,11 +4,13 @@ May know: the tree and its nodes.  Not what else a batch does.
 
 The keys are sorted first.  Then the way to each shares most of its nodes with the way to the one
 before, and is found from there; and the counts of the nodes that they share change once for many.
-The leaves of a few keys are fetched together.
+The keys are taken a few at a time, in three steps, each for other keys, so that what one step asks for
+comes while the others work: the parent of the leaf is found, then the leaf, and then the key goes in.
 
 Invariants
-  A1. A way is good for as long as no node above a leaf is built anew: what happens inside of a leaf
-      changes neither its place nor the entries above it.
+  A1. A way is good for as long as no node that it leads through gets other entries: what happens inside
+      of a leaf changes neither its place nor the entries above it.  A leaf that is divided makes the ways
+      through its parent stale, and maybe those through nodes above; they are found again.
 """
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -26,15 +28,24 @@ cdef extern from "stdlib.h" nogil:
                  void* context)
 
 cdef enum:
-    AHEAD = 8                     # keys whose leaves are fetched together
+    FEW = 2                       # keys that go through a step together
+    WAYS = 8                      # those under way, and the last one before them
     RADIX_MIN = 128               # keys from which on counting bytes is faster than comparing
     INDEX_BITS = 14
     INDEX_MASK = FILL_MAX - 1
 
-# How a key's leaf was found, at which state of the tree's shape.
+# How a key's leaf was found.
 cdef struct Way:
     Path path
-    u64 shape
+    bint is_good
+
+cdef struct Fill:
+    u64 root_place
+    const TreeKey* keys
+    u64 count
+    u64* order                    # their indexes, in the lowest bits, as the keys ascend
+    Owed owed
+    Way ways[WAYS]
 
 
 # The keys are sorted as numbers: the first bytes that are not common to all, and the key's index below.
@@ -137,20 +148,39 @@ cdef int go_on(Txn* t, const TreeKey* key, const Path* before, Path* path) noexc
     return keytree_find_parent_from(t, key.key, key.key_size, max(1, before.step[shared - 1].index), path)
 
 
-cdef inline bint is_good(const Way* way, u64 shape) noexcept nogil:
-    return way.shape == shape and way.path.length and way.path.step[0].node.level
+cdef inline const TreeKey* key_of(const Fill* f, u64 i) noexcept nogil:
+    return &f.keys[f.order[i] & INDEX_MASK]
 
 
-cdef int find_parent(Txn* t, u64 root_place, const TreeKey* key, const Way* before, u64 shape, Way* way) noexcept nogil:
-    way.shape = shape
-    if is_good(before, shape):
+cdef inline Way* way_of(Fill* f, u64 i) noexcept nogil:
+    return &f.ways[i % WAYS]
+
+
+cdef inline bint may_go_on(const Way* before) noexcept nogil:
+    return before.is_good and before.path.length and before.path.step[0].node.level
+
+
+cdef int find_parent(Txn* t, Fill* f, u64 i) noexcept nogil:
+    """The first part of a key's way: to the leaf's parent, if the root is not it."""
+    cdef const TreeKey* key = key_of(f, i)
+    cdef const Way* before = way_of(f, i - 1)
+    cdef Way* way = way_of(f, i)
+    way.is_good = True
+    if may_go_on(before):
         return go_on(t, key, &before.path, &way.path)
-    return keytree_find_parent(t, root_place, key.key, key.key_size, &way.path)
+    return keytree_find_parent(t, f.root_place, key.key, key.key_size, &way.path)
 
 
-cdef int find_leaf(Txn* t, const TreeKey* key, const Way* before, Way* way) noexcept nogil:
-    cdef int low = 1, parent = upper_steps(&way.path)
-    if (is_good(before, way.shape) and parent < before.path.length
+cdef int find_leaf(Txn* t, Fill* f, u64 i) noexcept nogil:
+    """The second part; from the beginning where the first has become stale."""
+    cdef const TreeKey* key = key_of(f, i)
+    cdef const Way* before = way_of(f, i - 1)
+    cdef Way* way = way_of(f, i)
+    cdef int low = 1, parent
+    if not way.is_good and find_parent(t, f, i) < 0:
+        return t.status
+    parent = upper_steps(&way.path)
+    if (may_go_on(before) and parent < before.path.length
             and way.path.step[parent].node.place == before.path.step[parent].node.place):
         way.path.step[parent] = before.path.step[parent]
         way.path.length = parent + 1
@@ -158,58 +188,106 @@ cdef int find_leaf(Txn* t, const TreeKey* key, const Way* before, Way* way) noex
     return keytree_find_leaf(t, key.key, key.key_size, low, &way.path)
 
 
-cdef void touch(const Pool* p, const Way* ways, u64 count, int level) noexcept nogil:
-    """Asks for the first line of what is next on each way; in a short loop their translations overlap, too."""
-    cdef u64 places[AHEAD]
-    cdef u64 i
-    for i in range(count):
-        places[i] = path_below(&ways[i].path, level)
-    for i in range(count):
-        pmkv_prefetch(pmkv_at(&p.m, places[i]))
+cdef void spoil(Fill* f, u64 i, u64 end) noexcept nogil:
+    """Key i's leaf was divided: ways up to `end` are stale that lead through the node behind its own's end (A1)."""
+    cdef Way* way = way_of(f, i)
+    cdef int top = way.path.length
+    cdef u64 place = way.path.step[top].node.place
+    way.is_good = False
+    for i in range(i + 1, end):
+        way = way_of(f, i)
+        if top == 0 or (way.path.length > top and way.path.step[top].node.place == place):
+            way.is_good = False
 
 
-cdef int insert_few(Txn* t, u64 root_place, const TreeKey* keys, const u64* order, u64 count, Way* ways, u64* shape,
-                    Owed* owed) noexcept nogil:
-    """Inserts up to AHEAD keys; ways[0] leads to the one before them, and to the last one of them then."""
-    cdef const TreeKey* key
-    cdef u64 i
-    for i in range(count):
-        if find_parent(t, root_place, &keys[order[i] & INDEX_MASK], &ways[i], shape[0], &ways[i + 1]) < 0:
-            return t.status
-    touch(t.p, &ways[1], count, 2)
-    for i in range(count):
-        keytree_fetch_parent(t.p, &ways[i + 1].path)
-    for i in range(count):
-        if find_leaf(t, &keys[order[i] & INDEX_MASK], &ways[i], &ways[i + 1]) < 0:
-            return t.status
-    touch(t.p, &ways[1], count, 1)
-    for i in range(count):
-        keytree_fetch_leaf(t, &ways[i + 1].path)
-    for i in range(count):
-        key = &keys[order[i] & INDEX_MASK]
-        if ways[i + 1].shape != shape[0]:
-            find_parent(t, root_place, key, &ways[i], shape[0], &ways[i + 1])
-            find_leaf(t, key, &ways[i], &ways[i + 1])
-        if keytree_insert_owing(t, root_place, key.key, key.key_size, &ways[i + 1].path, owed) != PMKV_OK:
-            return t.status
-        shape[0] += ways[i + 1].path.length == 0
-    memcpy(&ways[0], &ways[count], sizeof(Way))
+cdef int insert(Txn* t, Fill* f, u64 i, u64 end) noexcept nogil:
+    """The third part: the key goes into its leaf.  Ways up to `end` are under way."""
+    cdef const TreeKey* key = key_of(f, i)
+    cdef Way* way = way_of(f, i)
+    cdef int length
+    if not way.is_good:
+        find_leaf(t, f, i)
+    length = way.path.length
+    if keytree_insert_owing(t, f.root_place, key.key, key.key_size, &way.path, &f.owed) != PMKV_OK:
+        return t.status
+    if way.path.length < length or length == 0:
+        spoil(f, i, end)
     return t.status
+
+
+# Steps of a few keys from `first` on; there may be less of them, or none.
+
+cdef inline u64 end_of(const Fill* f, u64 first) noexcept nogil:
+    return min(first + FEW, f.count)
+
+
+cdef void touch(const Pool* p, Fill* f, u64 first, int level) noexcept nogil:
+    """Asks for the first line of what is next on each way; in a short loop their translations overlap, too."""
+    cdef u64 places[FEW]
+    cdef u64 i
+    for i in range(first, end_of(f, first)):
+        places[i - first] = path_below(&way_of(f, i).path, level)
+    for i in range(first, end_of(f, first)):
+        pmkv_prefetch(pmkv_at(&p.m, places[i - first]))
+
+
+cdef int find_parents(Txn* t, Fill* f, u64 first) noexcept nogil:
+    cdef u64 i
+    for i in range(first, end_of(f, first)):
+        if find_parent(t, f, i) < 0:
+            return t.status
+    touch(t.p, f, first, 2)
+    for i in range(first, end_of(f, first)):
+        keytree_fetch_parent(t.p, &way_of(f, i).path)
+    return t.status
+
+
+cdef int find_leaves(Txn* t, Fill* f, u64 first) noexcept nogil:
+    cdef u64 i
+    for i in range(first, end_of(f, first)):
+        if find_leaf(t, f, i) < 0:
+            return t.status
+    touch(t.p, f, first, 1)
+    return t.status
+
+
+cdef void fetch_leaves(Txn* t, Fill* f, u64 first) noexcept nogil:
+    """What an insert needs of the leaves whose first lines have come."""
+    cdef u64 i
+    for i in range(first, end_of(f, first)):
+        keytree_fetch_leaf(t, &way_of(f, i).path)
+
+
+cdef int insert_few(Txn* t, Fill* f, u64 first) noexcept nogil:
+    cdef u64 i, found = end_of(f, first + 2 * FEW)
+    for i in range(first, end_of(f, first)):
+        if insert(t, f, i, found) != PMKV_OK:
+            return t.status
+    return t.status
+
+
+cdef int insert_sorted(Txn* t, Fill* f) noexcept nogil:
+    cdef u64 done = 0
+    if find_parents(t, f, 0) == PMKV_OK and find_leaves(t, f, 0) == PMKV_OK:
+        find_parents(t, f, FEW)
+    while done < f.count and t.status == PMKV_OK:
+        fetch_leaves(t, f, done)
+        if find_leaves(t, f, done + FEW) == PMKV_OK and find_parents(t, f, done + 2 * FEW) == PMKV_OK:
+            insert_few(t, f, done)
+        done += FEW
+    return keytree_settle(t, &f.owed) if t.status == PMKV_OK else t.status
 
 
 cdef int keytree_insert_all(Txn* t, u64 root_place, const TreeKey* keys, u64 count) noexcept nogil:
     """Adds up to FILL_MAX keys that the tree does not have, all different."""
-    cdef Way ways[AHEAD + 1]
-    cdef Owed owed
-    cdef u64 done = 0, shape = 1
-    cdef u64* order = <u64*>malloc((2 * count + 1) * 8) if t.status == PMKV_OK else NULL
-    if order == NULL:
+    cdef Fill* f = <Fill*>malloc(sizeof(Fill) + (2 * count + 1) * 8) if t.status == PMKV_OK else NULL
+    if f == NULL:
         return txn_fail(t, PMKV_NO_MEMORY)
-    memset(&owed, 0, sizeof(Owed))
-    ways[0].shape = 0
-    sort(keys, count, order, order + count)
-    while done < count and t.status == PMKV_OK:
-        insert_few(t, root_place, keys, order + done, min(<u64>AHEAD, count - done), ways, &shape, &owed)
-        done += AHEAD
-    free(order)
-    return keytree_settle(t, &owed) if t.status == PMKV_OK else t.status
+    f.root_place, f.keys, f.count = root_place, keys, count
+    f.order = <u64*>(f + 1)
+    memset(&f.owed, 0, sizeof(Owed))
+    way_of(f, <u64>-1).is_good = False     # no key is before the first
+    sort(keys, count, f.order, f.order + count)
+    insert_sorted(t, f)
+    free(f)
+    return t.status
