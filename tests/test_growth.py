@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import re
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +88,24 @@ def grow_without_huge_pages(path: Path) -> list[float]:
     return grow(path)
 
 
+def grow_from_the_middle_of_a_huge_page(path: Path) -> tuple[int, int]:
+    """By 4 MiB that begin on no huge page's boundary; the file's size then, and its first hole."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000_000, limits[1]))
+    with pmkv.open(path) as db, pytest.raises(pmkv.PoolFullError):
+        for i in itertools.count():
+            db[b"%d" % i] = bytes(3000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    start = path.stat().st_size
+    assert start % HUGE
+    with pmkv.open(path, max_size=start + 2 * HUGE) as db:
+        db.delete_many(b"%d" % i for i in range(10))  # room for all but the large value
+        db[b"large"] = bytes(2 * HUGE - 50_000)
+        assert path.stat().st_size == start + 2 * HUGE
+        return path.stat().st_size, first_hole(path)
+
+
 def test_all_of_a_pool_in_memory_lies_in_huge_pages(huge_pages: None, pool_path: Path) -> None:
     assert grow(pool_path) == [1.0] * 20
 
@@ -100,3 +121,10 @@ def test_where_there_are_no_huge_pages_a_pool_takes_others(
     in_child: Callable[..., list[float]], pool_path: Path
 ) -> None:
     assert in_child(grow_without_huge_pages, pool_path) == [0.0] * 20
+
+
+def test_room_that_begins_inside_of_a_huge_page_has_no_holes(
+    in_child: Callable[..., tuple[int, int]], pool_path: Path
+) -> None:
+    size, hole = in_child(grow_from_the_middle_of_a_huge_page, pool_path)
+    assert hole == size

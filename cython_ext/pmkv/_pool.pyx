@@ -47,7 +47,7 @@ cdef extern from *:
     int madvise(void*, size_t, int) nogil
     int fallocate(int, int, long, long) nogil
     int ftruncate(int, long) nogil
-    int SEEK_END
+    int SEEK_END, SEEK_HOLE
     long lseek(int, long, int) nogil
     int fsync(int) nogil
     ssize_t pread(int, void*, size_t, long) nogil
@@ -381,7 +381,8 @@ cdef bint take_huge_pages(Pool* p, char* at, u64 offset, u64 size) noexcept nogi
         done += HUGE
         if fallocate(p.m.fd, 0, <long>(offset + done - PAGE_SIZE), PAGE_SIZE) != 0:
             return False
-    return madvise(at, size, MADV_COLLAPSE) == 0
+    # MADV_COLLAPSE passes by what is not a whole huge page of this machine, and reports no failure.
+    return madvise(at, size, MADV_COLLAPSE) == 0 and lseek(p.m.fd, <long>offset, SEEK_HOLE) >= <long>(offset + size)
 
 
 cdef int allocate_pages(Pool* p, u64 first, u64 end) noexcept nogil:
