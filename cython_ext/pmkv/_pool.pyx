@@ -426,8 +426,8 @@ cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
 cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
     """Gives the pool room for at least `pages` pages; a step ahead where there is room.
 
-    A step is a 64th of the pool, from 2 to 64 MiB: what it costs does not depend on the
-    pool's size beyond that.  FULL leaves everything as it was.
+    A step is a 64th of the pool, from 2 to 64 MiB, or 2 MiB in the process domain: what it costs does not
+    depend on the pool's size beyond that.  FULL leaves everything as it was.
     """
     cdef u64 limit, step, wished
     cdef int status
@@ -449,6 +449,8 @@ cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
         return PMKV_ADDRESS_SPACE
     limit = min(p.max_pages, p.reserved_pages)
     step = max(<u64>GROW_MIN_PAGES, min(<u64>GROW_MAX_PAGES, p.file_pages // 64))
+    if p.m.domain == PMKV_DOMAIN_PROCESS:
+        step = GROW_MIN_PAGES   # there is no sync to be shared, and whoever grows the pool waits for its memory
     if p.m.tracer != NULL:
         step = GROW_TRACED_PAGES
     wished = max(pages, p.file_pages + step)
