@@ -401,7 +401,7 @@ cdef int allocate_pages(Pool* p, u64 first, u64 end) noexcept nogil:
 cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
     """Gives the file room for pages [file_pages, pages), section by section."""
     cdef u64 first = p.file_pages, end
-    cdef int full, status = map_sections(p, pages)
+    cdef int failed, status = map_sections(p, pages)
     while status == PMKV_OK and first < pages:
         end = min(pages, (first // p.section_pages + 1) * p.section_pages)
         status = allocate_pages(p, first, end)
@@ -415,12 +415,11 @@ cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
         status = PMKV_OS_ERROR
     if status == PMKV_OK:
         p.file_pages = pages
-    elif status == PMKV_OS_ERROR and p.fault.os_error in (ENOSPC, EDQUOT, EFBIG):
-        full = p.fault.os_error
-        pool_shrink(p, p.file_pages)   # gives back the part that there was room for
-        p.fault.os_error = full
-        status = PMKV_FULL
-    return status
+        return PMKV_OK
+    failed = p.fault.os_error
+    pool_shrink(p, p.file_pages)       # gives back the part that there was room for
+    p.fault.os_error = failed
+    return PMKV_FULL if status == PMKV_OS_ERROR and failed in (ENOSPC, EDQUOT, EFBIG) else status
 
 
 cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
