@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import itertools
 import mmap
 import os
 import re
 import resource
 import signal
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,8 @@ import pmkv
 HUGE = 2 << 20
 COLLAPSE = 25  # MADV_COLLAPSE, which Python 3.11 has no name for
 MAP_FIXED = 16
+FS_IOC_FIEMAP = 0xC020660B
+FIEMAP_FLAG_SYNC = 1
 THP_DISABLE = 41  # PR_SET_THP_DISABLE: no huge pages in this process from now on
 PAGES_AT = 4 << 20  # where the first page lies: behind the header and a section's descriptors
 
@@ -124,6 +129,27 @@ def test_where_there_are_no_huge_pages_a_pool_takes_others(
     in_child: Callable[..., list[float]], pool_path: Path
 ) -> None:
     assert in_child(grow_without_huge_pages, pool_path) == [0.0] * 20
+
+
+def pieces_on_disk(path: Path) -> int:
+    """How many extents a file has, or skips where the file system does not tell."""
+    request = struct.pack("=QQIIII", 0, (1 << 64) - 1, FIEMAP_FLAG_SYNC, 0, 0, 0)
+    with open(path, "rb") as file:
+        try:
+            answer = fcntl.ioctl(file.fileno(), FS_IOC_FIEMAP, request)
+        except OSError as error:
+            pytest.skip(f"no extents of files in {path.parent}: {error.strerror}")
+    return int(struct.unpack("=QQIIII", answer)[3])
+
+
+@pytest.mark.parametrize("persistence", ["process", "cacheline", "page"])
+def test_a_pool_on_a_disk_lies_in_few_pieces(disk_path: Path, persistence: Any) -> None:
+    like = disk_path.with_name("like")
+    with pmkv.open(disk_path, persistence=persistence) as db, open(like, "xb") as file:
+        for i in range(60):
+            db[b"%d" % i] = bytes([i]) * (1 << 20)
+            os.posix_fallocate(file.fileno(), i << 20, 1 << 20)
+    assert pieces_on_disk(disk_path) < pieces_on_disk(like) + 16
 
 
 def test_room_that_begins_inside_of_a_huge_page_has_no_holes(

@@ -24,6 +24,8 @@ cdef extern from *:
     #include <fcntl.h>
     #include <sys/mman.h>
     #include <sys/stat.h>
+    #include <sys/vfs.h>
+    #include <linux/magic.h>
     #include <unistd.h>
     #ifndef MAP_SHARED_VALIDATE
     #define MAP_SHARED_VALIDATE 3
@@ -48,6 +50,10 @@ cdef extern from *:
     int fallocate(int, int, long, long) nogil
     int ftruncate(int, long) nogil
     int SEEK_END, SEEK_HOLE
+    long TMPFS_MAGIC
+    cdef struct file_system "statfs":
+        long f_type
+    int fstatfs(int, file_system*) nogil
     long lseek(int, long, int) nogil
     int fsync(int) nogil
     ssize_t pread(int, void*, size_t, long) nogil
@@ -372,10 +378,14 @@ cdef bint take_huge_pages(Pool* p, char* at, u64 offset, u64 size) noexcept nogi
     """Memory of tmpfs for the range in huge pages, mapped as such; False where that cannot be had.
 
     The file gets the last page of each, and with it its length, so that a full file system says so;
-    the kernel makes it a huge page then, with zeros where the file had nothing (decision 0004).
+    the kernel makes it a huge page then, with zeros where the file had nothing (decision 0004).  On a
+    disk that would scatter the file.
     """
     cdef u64 done = 0
-    if p.m.domain == PMKV_DOMAIN_PAGE or p.synchronous or p.m.tracer != NULL or size % HUGE:
+    cdef file_system found
+    if p.m.domain == PMKV_DOMAIN_PAGE or p.m.tracer != NULL or size % HUGE:
+        return False
+    if fstatfs(p.m.fd, &found) != 0 or found.f_type != TMPFS_MAGIC:
         return False
     while done < size:
         done += HUGE
