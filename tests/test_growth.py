@@ -131,6 +131,18 @@ def test_where_there_are_no_huge_pages_a_pool_takes_others(
     assert in_child(grow_without_huge_pages, pool_path) == [0.0] * 20
 
 
+def test_a_pool_in_memory_grows_by_two_mib_however_large_it_is(pool_path: Path) -> None:
+    """Whoever makes it grow waits for that memory; a 64th of this pool is more."""
+    steps = set()
+    with pmkv.open(pool_path, persistence="process") as db:
+        db[b"large"] = bytes(200 << 20)
+        for i in range(100):
+            before = pool_path.stat().st_size
+            db[b"%d" % i] = bytes(100_000)
+            steps.add(pool_path.stat().st_size - before)
+    assert steps == {0, HUGE}
+
+
 def pieces_on_disk(path: Path) -> int:
     """How many extents a file has, or skips where the file system does not tell."""
     request = struct.pack("=QQIIII", 0, (1 << 64) - 1, FIEMAP_FLAG_SYNC, 0, 0, 0)
