@@ -22,6 +22,8 @@ MODULES = [
     ["_core"],  # L0, with the headers
     ["_layout"],
     ["_pool"],  # L1
+    ["_growth"],
+    ["_format"],
     ["_writeset"],
     ["_redo"],
     ["_pages"],  # L2

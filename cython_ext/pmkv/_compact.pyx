@@ -26,10 +26,11 @@ from pmkv._blocks cimport (
 from pmkv._catalogue cimport is_id_name, namespace_in
 from pmkv._core cimport *
 from pmkv._expiry cimport expiry_add, expiry_forget, expiry_of
+from pmkv._growth cimport pool_least_pages, pool_shrink
 from pmkv._mapmove cimport mapping_tidy
 from pmkv._mapping cimport LEAF_SLOTS, Cursor, mapping_next_leaf, place_of
 from pmkv._pages cimport Head, next_run
-from pmkv._pool cimport Ceiling, Pool, pool_least_pages, pool_shrink
+from pmkv._pool cimport Ceiling, Pool
 from pmkv._records cimport Record, Tally, record_move, record_namespace, record_parse, record_redirect
 from pmkv._redo cimport redo_checkpoint
 from pmkv._space cimport Pins, pins_hold, space_moved

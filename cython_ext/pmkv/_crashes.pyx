@@ -20,11 +20,11 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from pmkv._check cimport PROBLEMS_KEPT, check_pool, problem_text
 from pmkv._core cimport *
+from pmkv._format cimport pool_format
 from pmkv._oracle cimport pool_print
 from pmkv._pending cimport Pending, pending_on
 from pmkv._pool cimport (
-    Geometry, Pool, file_size_for, pool_format, pool_map, pool_read_superblock, pool_repair_superblock,
-    pool_unmap,
+    Geometry, Pool, file_size_for, pool_map, pool_read_superblock, pool_repair_superblock, pool_unmap,
 )
 from pmkv._recovery cimport recovery_run
 from pmkv._space cimport Pins, pins_free, space_collect, space_commit

@@ -26,9 +26,11 @@ from cpython.pythread cimport (
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._expiry cimport Due, clock_now, expiry_first, expiry_next
+from pmkv._format cimport pool_format
+from pmkv._growth cimport pool_file_size, pool_settle
 from pmkv._keytree cimport TreeCursor
 from pmkv._pool cimport (
-    Geometry, Pool, file_offset, file_size_for, pool_format, pool_pages_within, pool_probe_sync, pool_unmap,
+    Geometry, Pool, file_offset, file_size_for, pool_pages_within, pool_probe_sync, pool_unmap,
 )
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
@@ -105,6 +107,7 @@ cdef class Engine:
     def __dealloc__(self):
         if self.usable and self.pool.writable and self.pool.m.fd >= 0:
             redo_checkpoint(&self.pool)
+        pool_settle(&self.pool)
         if self.pool.m.data != NULL:
             pool_unmap(&self.pool)
         txn_free(&self.txn)
@@ -407,7 +410,7 @@ cdef class Engine:
 
     @final
     cdef u64 file_size(self) noexcept:
-        return file_size_for(&self.pool, self.pool.file_pages)
+        return pool_file_size(&self.pool)
 
     @final
     cdef void expires(self, u64 time) noexcept:
@@ -574,6 +577,7 @@ cdef class Engine:
                         space_commit(&self.txn, &self.pins)
                     txn_abort(&self.txn)
                     status = redo_checkpoint(&self.pool)
+                    pool_settle(&self.pool)
             pool_unmap(&self.pool)
             txn_free(&self.txn)
         finally:
@@ -586,6 +590,7 @@ cdef class Engine:
     def detach(self):
         """The descriptor is about to be closed: nothing may use its number any more."""
         self.usable = False
+        pool_settle(&self.pool)
         self.pool.m.fd = -1
 
     def forked(self):

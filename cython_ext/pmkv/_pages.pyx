@@ -21,7 +21,8 @@ Invariants
       out of date: what the page begins is looked at.
 """
 from pmkv._core cimport *
-from pmkv._pool cimport Ceiling, Pool, Sweep, corrupted, descriptor_place, page_place, pool_grow
+from pmkv._growth cimport pool_grow
+from pmkv._pool cimport Ceiling, Pool, Sweep, corrupted, descriptor_place, page_place
 from pmkv._writeset cimport (
     Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_own, txn_read, txn_read_sealed,
 )

@@ -48,6 +48,8 @@ cdef struct Pool:
     u64 max_pages            # the file may not have room for more
     u64 reserved_pages       # address space for so many
     u64 mapped_sections
+    u64 growths              # since it was mapped
+    void* ahead              # a step of growth that a thread takes meanwhile (_growth.pyx), or NULL
     u64 file_pages           # the file has room for so many
     u64 device_size          # of a DAX device, in bytes; 0 for a file
     u64 device_pages         # and in pages, once the geometry is known
@@ -123,7 +125,7 @@ cdef inline int unseal(Pool* p, u64 place, u64 word, u64* payload) noexcept nogi
 cdef int pool_read_superblock(Pool* p, int fd, u64 file_size, pmkv_superblock* found) noexcept nogil
 cdef int pool_map(Pool* p, u64 pages, u64 reserve_pages, bint want_sync) noexcept nogil
 cdef void pool_unmap(Pool* p) noexcept nogil
-cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* superblock) noexcept nogil
+cdef int pool_map_sections(Pool* p, u64 pages) noexcept nogil
 cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil
 cdef int pool_check_seals(Pool* p) noexcept nogil
 cdef int pool_check_root(Pool* p, u64 file_size) noexcept nogil
@@ -131,7 +133,6 @@ cdef int pool_damaged_copies(Pool* p) noexcept nogil
 cdef int pool_mend_superblock(Pool* p) noexcept nogil
 cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept nogil
 cdef u64 pool_pages_within(const Pool* p, u64 size) noexcept nogil
-cdef int pool_grow(Pool* p, u64 pages) noexcept nogil
-cdef u64 pool_least_pages(const Pool* p, u64 pages) noexcept nogil
-cdef int pool_shrink(Pool* p, u64 pages) noexcept nogil
 cdef bint pool_probe_sync(int fd) noexcept nogil
+cdef u64 pool_superblock_checksum(const pmkv_superblock* s) noexcept nogil
+cdef int pool_make_durable(Pool* p, u64 place, u64 size) noexcept nogil

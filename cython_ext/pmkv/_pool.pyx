@@ -1,18 +1,15 @@
-"""_pool.pyx (L1): the file or device: superblocks, mapping, growth.
+"""_pool.pyx (L1): the file or device: superblocks, mapping, the root's checks.
 
 May know: files, mappings, the superblock and the seals of the root.  Not what pages
 are for.
 
 Invariants
-  1. What the file has room for is allocated (fallocate), so a store into a mapped
-     page below `file_pages` never meets a hole on a full file system.
-  2. The superblocks are written when the pool is made, after everything else, and
+  1. The superblocks are written when the pool is made, after everything else, and
      each is complete in itself; a pool without a valid one is refused untouched.
-  3. Address space is reserved once; sections are mapped into it and never move.
-Threads: opening and growing happen under the writer's lock.
+  2. Address space is reserved once; sections are mapped into it and never move.
+Threads: opening happens under the writer's lock.
 """
-from libc.errno cimport EINTR, ENOSPC, EOPNOTSUPP, EFBIG, EDQUOT, EIO, errno
-from libc.stdlib cimport calloc, free
+from libc.errno cimport EINTR, errno
 from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 
@@ -21,11 +18,7 @@ cdef extern from *:
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
-    #include <fcntl.h>
     #include <sys/mman.h>
-    #include <sys/stat.h>
-    #include <sys/vfs.h>
-    #include <linux/magic.h>
     #include <unistd.h>
     #ifndef MAP_SHARED_VALIDATE
     #define MAP_SHARED_VALIDATE 3
@@ -33,45 +26,24 @@ cdef extern from *:
     #ifndef MAP_SYNC
     #define MAP_SYNC 0x80000
     #endif
-    #ifndef MADV_POPULATE_WRITE
-    #define MADV_POPULATE_WRITE 23
-    #endif
-    #ifndef MADV_COLLAPSE
-    #define MADV_COLLAPSE 25
-    #endif
     """
     int PROT_READ, PROT_WRITE, PROT_NONE
     int MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE
-    int MADV_POPULATE_WRITE, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_DONTDUMP, MADV_RANDOM
+    int MADV_HUGEPAGE, MADV_DONTDUMP, MADV_RANDOM
     void* MAP_FAILED
     void* mmap(void*, size_t, int, int, int, long) nogil
     int munmap(void*, size_t) nogil
     int madvise(void*, size_t, int) nogil
-    int fallocate(int, int, long, long) nogil
-    int ftruncate(int, long) nogil
-    int SEEK_END, SEEK_HOLE
-    long TMPFS_MAGIC
-    cdef struct file_system "statfs":
-        long f_type
-    int fstatfs(int, file_system*) nogil
-    long lseek(int, long, int) nogil
-    int fsync(int) nogil
     ssize_t pread(int, void*, size_t, long) nogil
-    ssize_t pwrite(int, const void*, size_t, long) nogil
 
 cdef enum:
-    PAGE = 4096
     HUGE = 2 << 20
-    HUGE_PAGES = 512
-    GROW_MIN_PAGES = 512           # 2 MiB
-    GROW_MAX_PAGES = 16384         # 64 MiB
     RESERVE_MIN_PAGES = 1 << 14    # 64 MiB
-    GROW_TRACED_PAGES = 8          # a simulated pool is small, and so are its states
 
 
 # ---- superblocks ----------------------------------------------------------------------
 
-cdef u64 superblock_checksum(const pmkv_superblock* s) noexcept nogil:
+cdef u64 pool_superblock_checksum(const pmkv_superblock* s) noexcept nogil:
     return pmkv_hash64(0, 0, s, sizeof(pmkv_superblock) - 8)
 
 
@@ -90,7 +62,7 @@ cdef int superblock_status(Pool* p, const pmkv_superblock* s) noexcept nogil:
     cdef bint ok
     if s.magic != PMKV_MAGIC:
         return PMKV_FOREIGN
-    ok = s.checksum == superblock_checksum(s)
+    ok = s.checksum == pool_superblock_checksum(s)
     if s.version > PMKV_FORMAT_VERSION or (ok and s.incompatible_features != 0):
         return PMKV_NEWER
     if ok and p.writable and s.readonly_features != 0:
@@ -182,6 +154,15 @@ cdef int pool_damaged_copies(Pool* p) noexcept nogil:
     return (superblock_status(p, a) != PMKV_OK) | (superblock_status(p, b) != PMKV_OK) << 1
 
 
+cdef int pool_make_durable(Pool* p, u64 place, u64 size) noexcept nogil:
+    if p.m.domain == PMKV_DOMAIN_PAGE:
+        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_FORMAT)
+        return PMKV_OS_ERROR if p.fault.os_error else PMKV_OK
+    pmkv_flush(&p.m, place, size, PMKV_FLUSH_FORMAT)
+    pmkv_fence(&p.m, PMKV_FENCE_FORMAT)
+    return PMKV_OK
+
+
 cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept nogil:
     """Writes a damaged copy anew from the one that is whole, which nothing touches meanwhile."""
     cdef u64 place = 0 if p.damaged_copies & 1 else p.header_size - PAGE_SIZE
@@ -189,7 +170,7 @@ cdef int pool_repair_superblock(Pool* p, const pmkv_superblock* whole) noexcept 
         return PMKV_OK
     pmkv_copy(&p.m, place, whole, sizeof(pmkv_superblock))
     p.damaged_copies = 0
-    return make_durable(p, place, sizeof(pmkv_superblock))
+    return pool_make_durable(p, place, sizeof(pmkv_superblock))
 
 
 cdef int pool_mend_superblock(Pool* p) noexcept nogil:
@@ -246,7 +227,7 @@ cdef int map_range(Pool* p, char* at, u64 offset, u64 size) noexcept nogil:
     return PMKV_OK
 
 
-cdef int map_sections(Pool* p, u64 pages) noexcept nogil:
+cdef int pool_map_sections(Pool* p, u64 pages) noexcept nogil:
     cdef u64 section, first
     cdef int status
     while p.mapped_sections * p.section_pages < pages:
@@ -303,12 +284,13 @@ cdef int pool_map(Pool* p, u64 pages, u64 reserve_pages, bint want_sync) noexcep
     p.synchronous = want_sync
     p.file_pages = pages
     p.mapped_sections = 0
+    p.growths = 0
     status = reserve(p, max(pages * 2, <u64>RESERVE_MIN_PAGES), reserve_pages)
     if status == PMKV_OK:
         status = map_range(p, p.m.data, 0, p.header_size)
         madvise(p.m.data, p.header_size, MADV_RANDOM)   # no read-ahead, which would make large folios too
     if status == PMKV_OK:
-        status = map_sections(p, max(pages, <u64>1))
+        status = pool_map_sections(p, max(pages, <u64>1))
     if status != PMKV_OK:
         pool_unmap(p)
     return status
@@ -322,274 +304,7 @@ cdef void pool_unmap(Pool* p) noexcept nogil:
     p.m.descriptors = NULL
 
 
-# ---- growth ------------------------------------------------------------------------------
-
-cdef int write_zeros(Pool* p, u64 offset, u64 size, size_t chunk) noexcept nogil:
-    """Real zeros: no unwritten extents, whose first store would wait for the journal.
-
-    `chunk` is also the largest folio that the page cache makes of them.
-    """
-    cdef ssize_t n
-    cdef char* zeros = <char*>calloc(1, chunk)
-    if zeros == NULL:
-        return PMKV_NO_MEMORY
-    while size > 0:
-        n = pwrite(p.m.fd, zeros, min(size, <u64>chunk), <long>offset)
-        if n < 0 and errno == EINTR:
-            continue
-        if n <= 0:
-            p.fault.os_error = errno if n < 0 else EIO
-            free(zeros)
-            return PMKV_OS_ERROR
-        offset += <u64>n
-        size -= <u64>n
-    free(zeros)
-    return PMKV_OK
-
-
-cdef int allocate_range(Pool* p, u64 offset, u64 size) noexcept nogil:
-    """Makes the file own its blocks of the range.  It may have owned them before."""
-    cdef int failed
-    while True:
-        failed = 0
-        if fallocate(p.m.fd, 0, <long>offset, <long>size) != 0:
-            failed = errno
-        if failed != EINTR:
-            break
-    if failed == EOPNOTSUPP:
-        return write_zeros(p, offset, size, 1 << 20)   # as a new range it holds nothing yet
-    if failed:
-        p.fault.os_error = failed
-        return PMKV_OS_ERROR
-    if p.synchronous:
-        return write_zeros(p, offset, size, 1 << 20)
-    return PMKV_OK
-
-
-cdef void populate(Pool* p, char* at, u64 size) noexcept nogil:
-    """Takes the page faults of memory ahead of the stores; elsewhere they cost no more later.
-    """
-    cdef u64 skew = <u64>at % PAGE_SIZE
-    if p.m.domain != PMKV_DOMAIN_PAGE and p.m.tracer == NULL:
-        madvise(at - skew, size + skew, MADV_POPULATE_WRITE)
-
-
-cdef bint take_huge_pages(Pool* p, char* at, u64 offset, u64 size) noexcept nogil:
-    """Memory of tmpfs for the range in huge pages, mapped as such; False where that cannot be had.
-
-    The file gets the last page of each, and with it its length, so that a full file system says so;
-    the kernel makes it a huge page then, with zeros where the file had nothing (decision 0004).  On a
-    disk that would scatter the file.
-    """
-    cdef u64 done = 0
-    cdef file_system found
-    if p.m.domain == PMKV_DOMAIN_PAGE or p.m.tracer != NULL or size % HUGE:
-        return False
-    if fstatfs(p.m.fd, &found) != 0 or found.f_type != TMPFS_MAGIC:
-        return False
-    while done < size:
-        done += HUGE
-        if fallocate(p.m.fd, 0, <long>(offset + done - PAGE_SIZE), PAGE_SIZE) != 0:
-            return False
-    # MADV_COLLAPSE passes by what is not a whole huge page of this machine, and reports no failure.
-    return madvise(at, size, MADV_COLLAPSE) == 0 and lseek(p.m.fd, <long>offset, SEEK_HOLE) >= <long>(offset + size)
-
-
-cdef int allocate_pages(Pool* p, u64 first, u64 end) noexcept nogil:
-    """Makes the file own pages [first, end), which lie in one section, and maps them ahead."""
-    cdef char* at = p.m.data + page_place(p, first)
-    cdef u64 offset = page_offset(p, first), size = (end - first) * PAGE_SIZE
-    cdef int status
-    if take_huge_pages(p, at, offset, size):
-        return PMKV_OK
-    status = allocate_range(p, offset, size)
-    if status == PMKV_OK:
-        populate(p, at, size)
-    return status
-
-
-cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
-    """Gives the file room for pages [file_pages, pages), section by section."""
-    cdef u64 first = p.file_pages, end
-    cdef int failed, status = map_sections(p, pages)
-    while status == PMKV_OK and first < pages:
-        end = min(pages, (first // p.section_pages + 1) * p.section_pages)
-        status = allocate_pages(p, first, end)
-        if status == PMKV_OK:   # afterwards: what the pages have no room for takes none for these
-            status = allocate_range(p, descriptor_offset(p, first), (end - first) * 64)
-        if status == PMKV_OK:
-            populate(p, p.m.descriptors + first * 64, (end - first) * 64)
-        first = end
-    if status == PMKV_OK and p.m.domain != PMKV_DOMAIN_PROCESS and fsync(p.m.fd) != 0:
-        p.fault.os_error = errno   # the file's new size must survive what is stored there
-        status = PMKV_OS_ERROR
-    if status == PMKV_OK:
-        p.file_pages = pages
-        return PMKV_OK
-    failed = p.fault.os_error
-    pool_shrink(p, p.file_pages)       # gives back the part that there was room for
-    p.fault.os_error = failed
-    return PMKV_FULL if status == PMKV_OS_ERROR and failed in (ENOSPC, EDQUOT, EFBIG) else status
-
-
-cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
-    """Gives the pool room for at least `pages` pages; a step ahead where there is room.
-
-    A step is a 64th of the pool, from 2 to 64 MiB, or 2 MiB in the process domain: what it costs does not
-    depend on the pool's size beyond that.  FULL leaves everything as it was.
-    """
-    cdef u64 limit, step, wished
-    cdef int status
-    if pages <= p.file_pages:
-        return PMKV_OK
-    if p.device_pages:
-        if pages > p.device_pages:
-            p.fault.os_error = ENOSPC
-            return PMKV_FULL
-        wished = min(p.device_pages, pages + GROW_MAX_PAGES)
-        status = map_sections(p, wished)
-        if status == PMKV_OK:
-            p.file_pages = wished
-        return status
-    if pages > p.max_pages:
-        p.fault.os_error = 0
-        return PMKV_FULL
-    if pages > p.reserved_pages:
-        return PMKV_ADDRESS_SPACE
-    limit = min(p.max_pages, p.reserved_pages)
-    step = max(<u64>GROW_MIN_PAGES, min(<u64>GROW_MAX_PAGES, p.file_pages // 64))
-    if p.m.domain == PMKV_DOMAIN_PROCESS:
-        step = GROW_MIN_PAGES   # there is no sync to be shared, and whoever grows the pool waits for its memory
-    if p.m.tracer != NULL:
-        step = GROW_TRACED_PAGES
-    wished = max(pages, p.file_pages + step)
-    if p.m.tracer == NULL:
-        wished = (wished + HUGE_PAGES - 1) // HUGE_PAGES * HUGE_PAGES   # whole huge pages
-    wished = min(limit, wished)
-    status = extend_to(p, wished)
-    if status == PMKV_FULL and wished > pages:
-        status = extend_to(p, pages)
-    return status
-
-
-cdef u64 pool_least_pages(const Pool* p, u64 pages) noexcept nogil:
-    """How many pages a pool that needs so many is cut to: whole huge pages, as it grows; a device never."""
-    if p.device_pages:
-        return p.file_pages
-    if p.m.tracer == NULL:
-        pages = (pages + HUGE_PAGES - 1) // HUGE_PAGES * HUGE_PAGES
-    return min(pages, p.file_pages)
-
-
-cdef int pool_shrink(Pool* p, u64 pages) noexcept nogil:
-    """Cuts off what the file has beyond `pages` pages.
-
-    The root's page count says so already, durably, and the log is empty: no entry names a page that
-    is gone.  A crash before the cut leaves a file that is longer than it must be, as one in the middle
-    of its growth.  Descriptors up there are zero, and zeros are what a longer file has there (F5).
-    What is mapped stays mapped: it ends with the file, and comes back with it.
-    """
-    cdef u64 size = file_size_for(p, pages)
-    cdef long end
-    if p.device_pages:
-        return PMKV_OK
-    p.file_pages = min(p.file_pages, pages)
-    end = lseek(p.m.fd, 0, SEEK_END)
-    while end > <long>size and ftruncate(p.m.fd, <long>size) != 0:
-        if errno != EINTR:
-            p.fault.os_error = errno
-            return PMKV_OS_ERROR
-    return PMKV_OK
-
-
-# ---- a new pool ----------------------------------------------------------------------------
-
-cdef int make_durable(Pool* p, u64 place, u64 size) noexcept nogil:
-    if p.m.domain == PMKV_DOMAIN_PAGE:
-        p.fault.os_error = pmkv_sync_all(&p.m, PMKV_SYNC_FORMAT)
-        return PMKV_OS_ERROR if p.fault.os_error else PMKV_OK
-    pmkv_flush(&p.m, place, size, PMKV_FLUSH_FORMAT)
-    pmkv_fence(&p.m, PMKV_FENCE_FORMAT)
-    return PMKV_OK
-
-
-cdef void stream_zeros(Pool* p, u64 place, u64 size) noexcept nogil:
-    cdef char zeros[PAGE]
-    cdef u64 part
-    memset(zeros, 0, PAGE)
-    while size > 0:
-        part = min(size, <u64>PAGE)
-        pmkv_stream(&p.m, place, zeros, part, PMKV_FLUSH_FORMAT)
-        place += part
-        size -= part
-
-
-cdef int blank_device(Pool* p) noexcept nogil:
-    """A device is not new: an old pool's words would be taken for ours.  Its superblocks go first."""
-    cdef int status = map_sections(p, p.device_pages)
-    if status != PMKV_OK:
-        return status
-    stream_zeros(p, 0, PAGE_SIZE)
-    stream_zeros(p, p.header_size - PAGE_SIZE, PAGE_SIZE)
-    status = make_durable(p, 0, PAGE_SIZE)
-    if status == PMKV_OK:
-        stream_zeros(p, PAGE_SIZE, p.header_size - 2 * PAGE_SIZE)
-        stream_zeros(p, descriptor_place(0), p.device_pages * 64)
-        status = make_durable(p, PAGE_SIZE, LINE_SIZE)
-    return status
-
-
-cdef int pool_format(Pool* p, const Geometry* g, pmkv_superblock* s) noexcept nogil:
-    """Makes an empty pool of the open file: header and first pages, superblocks last.
-
-    `s` carries uuid, seed, creator, created_ns and max_size; the rest is filled in.
-    The pool is mapped afterwards.
-    """
-    cdef int status
-    s.magic = PMKV_MAGIC
-    s.version = PMKV_FORMAT_VERSION
-    s.page_size = PAGE_SIZE
-    s.header_size = p.header_size = g.header_size
-    s.ring_size = p.ring_size = g.ring_size
-    s.ring_place = p.ring_place = g.header_size - PAGE_SIZE - g.ring_size
-    s.root_place = PAGE_SIZE
-    s.section_pages = p.section_pages = g.section_pages
-    s.sequence = 1
-    s.checksum = superblock_checksum(s)
-    p.seed0 = s.seed[0]
-    p.seed1 = s.seed[1]
-    p.device_pages = pool_pages_within(p, p.device_size) if p.device_size else 0
-    if p.device_pages == 0:
-        status = allocate_range(p, 0, p.header_size)
-        if status == PMKV_OK:
-            # A page at a time: a folio is synced whole, and a commit syncs one short range (64 KiB
-            # and more of header with each of them, where one write had made one large folio).
-            status = write_zeros(p, 0, p.header_size, PAGE_SIZE)
-        if status != PMKV_OK:
-            return PMKV_FULL if status == PMKV_OS_ERROR and p.fault.os_error in (ENOSPC, EDQUOT) else status
-    status = pool_map(p, 0, p.reserved_pages, p.synchronous)
-    if status == PMKV_OK:
-        status = pool_grow(p, g.initial_pages)
-    if status != PMKV_OK:
-        return status
-    if p.device_pages:
-        status = blank_device(p)
-        if status != PMKV_OK:
-            return status
-    pmkv_store(&p.m, ROOT_CHECKPOINT, pmkv_seal(1))   # position 0 would read as no position
-    pmkv_store(&p.m, ROOT_FRONTIER, pmkv_seal(1))     # page 0 would read as no page
-    pmkv_store(&p.m, ROOT_PAGE_COUNT, pmkv_seal(p.file_pages))
-    pmkv_store(&p.m, ROOT_DEFAULT_NAMESPACE + NAMESPACE_OPTIONS, pmkv_seal(g.options))
-    pmkv_store(&p.m, ROOT_CATALOGUE + NAMESPACE_ID, pmkv_seal(0xffff))
-    status = make_durable(p, PAGE_SIZE, p.header_size - PAGE_SIZE)
-    if status == PMKV_OK:
-        pmkv_copy(&p.m, p.header_size - PAGE_SIZE, s, sizeof(pmkv_superblock))
-        status = make_durable(p, p.header_size - PAGE_SIZE, sizeof(pmkv_superblock))
-    if status == PMKV_OK:
-        pmkv_copy(&p.m, 0, s, sizeof(pmkv_superblock))
-        status = make_durable(p, 0, sizeof(pmkv_superblock))
-    return status
-
+# ---- sizes, and the root's checks ------------------------------------------------------------------
 
 cdef u64 pool_pages_in(const Pool* p, u64 file_size) noexcept nogil:
     """How many whole pages a file of that size has room for."""

@@ -10,6 +10,7 @@ from pmkv._arguments cimport Batch, Bytes, as_bytes, need_text, read_bytes, rele
 from pmkv._buffer cimport Buffer, Dirty, Generation, new_dirty
 from pmkv._core cimport *
 from pmkv._expiry cimport anything_expires, clock_now
+from pmkv._growth cimport pool_take_ahead
 from pmkv._reading cimport Reader
 from pmkv._records cimport Record
 from pmkv._space cimport space_commit
@@ -66,6 +67,9 @@ cdef class Writer(Reader):
         if not quick or self.e.locked:
             self.e.take_lock()
             self.e.start_running()
+            if self.pool.ahead != NULL and self.may_grow():
+                with nogil:
+                    pool_take_ahead(self.pool)    # now: the writes to come are quick again
         return 0
 
     @final
@@ -109,6 +113,11 @@ cdef class Writer(Reader):
         """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
         if size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE or not self.e.usable:
             return True
+        return self.may_grow()
+
+    @final
+    cdef inline bint may_grow(self) noexcept:
+        """Whether a small write may find the file too short."""
         return (pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK) + PAGES_NEAR > self.pool.file_pages
 
     @final
