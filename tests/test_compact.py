@@ -90,7 +90,9 @@ def test_the_file_becomes_about_as_small_as_a_new_one(
         model = deleted_from(db, mix)
         before = size_of(db)
         given_back = db.compact()
-        assert size_of(db) == before - given_back == db.stat()["file_size"]
+        after = size_of(db)
+        assert after == db.stat()["file_size"]
+        assert 0 <= given_back - (before - after) <= 2 << 20  # what was being taken ahead
         assert db.check() == []
         assert dict(db) == model
         new = size_when_new(pool_path.with_suffix(".new"), model, ordered)

@@ -91,11 +91,11 @@ def test_deleting_everything_lets_everything_be_used_again(any_place: Place, mix
             full = db.stat()
             remove(db, model, how)
             assert db.stat()["used_bytes"] <= empty + CURRENT_BLOCKS * (PAGE + 64)
-        assert db.stat()["file_size"] == full["file_size"]
+        assert db.stat()["pages"] == full["pages"]
         assert db.check() == []
     with any_place.open() as db:
         db.put_many(model)
-        assert db.stat()["file_size"] == full["file_size"]
+        assert db.stat()["pages"] == full["pages"]
 
 
 def remove(db: pmkv.Store, model: dict[bytes, Any], how: int) -> None:
@@ -135,11 +135,11 @@ def test_free_space_of_small_values_serves_large_ones_and_back(db: pmkv.Store) -
 
 def test_a_deleted_value_gives_its_space_to_the_next_of_its_size(db: pmkv.Store) -> None:
     db.put_many((b"%d" % i, bytes(1 << 20)) for i in range(20))
-    size = db.stat()["file_size"]
+    pages = db.stat()["pages"]
     for i in range(200):
         del db[b"%d" % i]
         db[b"%d" % (i + 20)] = bytes(1 << 20)
-    assert db.stat()["file_size"] == size
+    assert db.stat()["pages"] == pages
 
 
 def runs_of(path: Path) -> list[tuple[int, int]]:
@@ -164,7 +164,7 @@ def test_pages_of_the_index_lie_together(pool_path: Path) -> None:
         if of_index
     ]
     assert sum(groups) > 300
-    assert len(groups) < sum(groups) / 8  # left to chance it is more than twice as many,
+    assert len(groups) < sum(groups) / 6  # left to chance it is more than twice as many,
     assert max(groups) > 32  # and the largest has sixteen
 
 

@@ -13,6 +13,7 @@ from pmkv._compact cimport (
 )
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
+from pmkv._growth cimport pool_settle
 from pmkv._reading cimport Reader
 from pmkv._table cimport Table
 
@@ -51,9 +52,11 @@ def compact(Table source not None):
 
 
 cdef drain(Table source):
-    """What nothing pins any longer need not be moved."""
+    """What nothing pins any longer need not be moved, and what was taken ahead is given back."""
     source.begin(False)
     source.e.drain()
+    with nogil:
+        pool_settle(&source.e.pool)
     source.abandon()
 
 

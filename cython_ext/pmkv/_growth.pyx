@@ -64,7 +64,7 @@ cdef enum:
     GROW_MIN_PAGES = 512           # 2 MiB
     GROW_MAX_PAGES = 16384         # 64 MiB
     GROW_TRACED_PAGES = 8          # a simulated pool is small, and so are its states
-    GROWTHS_BEFORE_AHEAD = 2       # a pool that has grown so often since it was opened is being filled
+    AHEAD_PAGES = 4096             # 16 MiB: a step ahead is an eighth of a pool at most
 
 
 # ---- a range of the file ---------------------------------------------------------------------
@@ -205,15 +205,15 @@ cdef bint start_thread(Ahead* a) noexcept nogil:
 
 
 cdef void begin_ahead(Pool* p) noexcept nogil:
-    """Has the next step taken while the writer fills the last one, if the pool is likely to need it.
+    """Has the next step taken while the writer fills the last one, if the pool is not small.
 
     Memory costs most of a step's time, most of all where it is a host's (decision 0029).  On a disk in
     the page domain there is none to wait for.
     """
     cdef u64 pages = next_size(p, p.file_pages)
     cdef Ahead* a
-    if (p.ahead != NULL or p.growths < GROWTHS_BEFORE_AHEAD or p.device_pages or p.m.tracer != NULL
-            or p.m.domain == PMKV_DOMAIN_PAGE or pages <= p.file_pages):
+    if (p.ahead != NULL or p.m.domain == PMKV_DOMAIN_PAGE or p.m.tracer != NULL
+            or p.file_pages < AHEAD_PAGES or pages <= p.file_pages):
         return
     if pool_map_sections(p, pages) != PMKV_OK:    # here, not there: the pool keeps count of them
         return
@@ -298,7 +298,6 @@ cdef int grow_file(Pool* p, u64 pages) noexcept nogil:
     if status == PMKV_FULL and wished > pages:
         return extend_to(p, pages)     # and nothing ahead, which there is no room for
     if status == PMKV_OK:
-        p.growths += 1
         begin_ahead(p)
     return status
 

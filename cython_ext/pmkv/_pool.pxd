@@ -48,7 +48,6 @@ cdef struct Pool:
     u64 max_pages            # the file may not have room for more
     u64 reserved_pages       # address space for so many
     u64 mapped_sections
-    u64 growths              # since it was mapped
     void* ahead              # a step of growth that a thread takes meanwhile (_growth.pyx), or NULL
     u64 file_pages           # the file has room for so many
     u64 device_size          # of a DAX device, in bytes; 0 for a file

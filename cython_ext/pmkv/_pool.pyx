@@ -284,7 +284,6 @@ cdef int pool_map(Pool* p, u64 pages, u64 reserve_pages, bint want_sync) noexcep
     p.synchronous = want_sync
     p.file_pages = pages
     p.mapped_sections = 0
-    p.growths = 0
     status = reserve(p, max(pages * 2, <u64>RESERVE_MIN_PAGES), reserve_pages)
     if status == PMKV_OK:
         status = map_range(p, p.m.data, 0, p.header_size)
