@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -98,6 +99,7 @@ class Store(_store.Core, _WithNamespaces):
     _options_given: dict[str, Any]
     _serializer: _objects.Serializer
     _writeback: Writeback | None = None
+    _closing_file: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     _open_other: Callable[..., Store]
 
     def _adopt(
@@ -112,7 +114,7 @@ class Store(_store.Core, _WithNamespaces):
     ) -> None:
         self._file, self._flag, self._medium, self._options_given = file, flag, medium, options
         self._serializer, self._open_other = serializer, open_other
-        self._writeback = writeback
+        self._writeback, self._closing_file = writeback, threading.RLock()
         self._speak(serializer.dumps, serializer.loads)
 
     def __enter__(self) -> Self:
@@ -256,19 +258,21 @@ class Store(_store.Core, _WithNamespaces):
         try:
             self._close()
         finally:
-            if self.closed:
+            if not self._is_in_use:
                 self._close_file()
 
     def _close_file(self) -> None:
-        if self._writeback is not None:
-            self._writeback.stop()
-        if self._file is not None:
-            self._detach()
-            self._file.unlock()
+        with self._closing_file:  # who comes second may open the pool again when this is over
+            if self._writeback is not None:
+                self._writeback.stop()
+            if self._file is not None:
+                self._detach()
+                self._file.unlock()
 
     def _forget_after_fork(self) -> None:
-        if not self.closed:
+        if self._is_in_use:
             self._forked()
+        self._closing_file = contextlib.nullcontext()  # a thread of the parent's may have it
         if self._writeback is not None:
             self._writeback.forget_thread()
         if self._file is not None:

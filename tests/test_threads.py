@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -412,3 +415,93 @@ def test_a_transaction_that_begins_while_the_store_is_closed_holds_nothing_up(
     pool_path: Path, in_child: Callable[..., Any], effort: int
 ) -> None:
     in_child(begin_while_closing, pool_path, 100 * effort)
+
+
+def close_twice_beside_a_writer(path: Path, trials: int) -> None:
+    """Whoever has closed the store may open it again at once, and what that one writes stays."""
+    pairs = [(b"%d" % i, bytes(100)) for i in range(30_000)]
+    for trial in range(trials):
+        db = pmkv.open(path, "n")
+        stored: list[bool] = []
+
+        def write(db: pmkv.Store = db, stored: list[bool] = stored) -> None:
+            with contextlib.suppress(pmkv.ClosedError):
+                db.put_many(pairs)
+                stored.append(True)
+
+        threads = [threading.Thread(target=function) for function in (write, db.close)]
+        threads[0].start()
+        time.sleep(0.005 + trial % 3 * 0.005)
+        threads[1].start()
+        time.sleep(0.001)
+        db.close()
+        with pmkv.open(path) as again:
+            again[b"acknowledged"] = b""
+        for thread in threads:
+            thread.join()
+        with pmkv.open(path) as again:
+            assert again.check() == []
+            assert len(again) == 1 + len(pairs) * len(stored)
+            assert b"acknowledged" in again
+
+
+def test_a_second_close_waits_for_the_first(
+    pool_path: Path, in_child: Callable[..., Any], effort: int
+) -> None:
+    in_child(close_twice_beside_a_writer, pool_path, 10 * effort)
+
+
+def close_from_inside_a_transaction(path: Path, fork: Callable[[], None]) -> bool:
+    """Another thread closes the store, and waits for this one's transaction."""
+    db = pmkv.open(path)
+    txn = db.begin(write=True)
+    txn[b"key"] = b"never committed"
+    other = threading.Thread(target=db.close, daemon=True)
+    other.start()
+    while not db.closed:
+        time.sleep(0.001)
+    fork()
+    db.close()
+    other.join()
+    with pmkv.open(path) as again:
+        return b"key" in again or again.check() != []
+
+
+def fork_and_close() -> None:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        for store in [found for found in gc.get_objects() if isinstance(found, pmkv.Store)]:
+            store.close()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("fork", [lambda: None, fork_and_close], ids=["alone", "fork"])
+def test_who_closes_with_a_transaction_open_does_not_wait_for_who_waits_for_it(
+    pool_path: Path, in_child: Callable[..., bool], fork: Callable[[], None]
+) -> None:
+    assert not in_child(close_from_inside_a_transaction, pool_path, fork)
+
+
+def fork_while_a_thread_closes_the_file(path: Path) -> None:
+    with pmkv.open(path) as db:
+        closing, go_on = threading.Event(), threading.Event()
+
+        def close_file() -> None:
+            with db._closing_file:
+                closing.set()
+                go_on.wait()
+
+        thread = threading.Thread(target=close_file, daemon=True)
+        thread.start()
+        closing.wait()
+        fork_and_close()
+        go_on.set()
+        thread.join()
+
+
+def test_a_child_does_not_wait_for_a_thread_of_its_parent(
+    pool_path: Path, in_child: Callable[..., Any]
+) -> None:
+    in_child(fork_while_a_thread_closes_the_file, pool_path)

@@ -13,11 +13,9 @@ from pmkv._compact cimport (
 )
 from pmkv._core cimport *
 from pmkv._engine cimport Engine
-from pmkv._growth cimport pool_settle
+from pmkv._growth cimport pool_end_ahead, pool_file_size
 from pmkv._reading cimport Reader
 from pmkv._table cimport Table
-
-import os
 
 from pmkv._errors import Error
 
@@ -35,16 +33,15 @@ def compact(Table source not None):
     e.need_writable()
     if e.compacting:
         raise Error(f"{e.path}: another thread is compacting this pool")
-    before = os.fstat(e.pool.m.fd).st_size
     c = <Compaction*>malloc(sizeof(Compaction))
     if c == NULL:
         raise MemoryError
     e.compacting = True
     try:
         compaction_begin(c, &e.pins)
-        drain(source)
+        before = drain(source)
         run(source, c)
-        return max(0, before - os.fstat(e.pool.m.fd).st_size)
+        return max(0, before - pool_file_size(&e.pool))
     finally:
         e.pool.ceiling = NULL     # it is, but where the pool was closed meanwhile
         e.compacting = False
@@ -52,12 +49,15 @@ def compact(Table source not None):
 
 
 cdef drain(Table source):
-    """What nothing pins any longer need not be moved, and what was taken ahead is given back."""
+    """What nothing pins any longer need not be moved; how long the file is, with what was taken ahead."""
+    cdef u64 size
     source.begin(False)
     source.e.drain()
     with nogil:
-        pool_settle(&source.e.pool)
+        pool_end_ahead(&source.e.pool)
+        size = pool_file_size(&source.e.pool)
     source.abandon()
+    return size
 
 
 cdef run(Table source, Compaction* c):

@@ -25,6 +25,8 @@ cdef class Engine:
     cdef bint locked              # a writer that may give the GIL back holds `lock`
     cdef bint running             # and a step of it may be running without the GIL: it holds `turn`
     cdef bint usable              # open, and in the process that opened it
+    cdef bint closing             # no longer usable, but not unmapped yet
+    cdef unsigned long closing_thread
     cdef object transaction       # of the open one, what its tables know it by; or None
     cdef unsigned long writer_thread  # who has `lock`
     cdef u64 busy                 # readers that have released the GIL
@@ -61,6 +63,7 @@ cdef class Engine:
     cdef void give_lock(self) noexcept
     cdef int open_transaction(self, object token) except -1
     cdef int close_transaction(self, bint commit) except -100
+    cdef void wait_for_close(self) noexcept
     cdef void start_running(self) noexcept
     cdef void stop_running(self) noexcept
     cdef int wait_for_writer(self) except -1

@@ -27,7 +27,7 @@ from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._expiry cimport Due, clock_now, expiry_first, expiry_next
 from pmkv._format cimport pool_format
-from pmkv._growth cimport pool_file_size, pool_settle
+from pmkv._growth cimport pool_file_size, pool_forget_ahead, pool_settle, pool_shrink
 from pmkv._keytree cimport TreeCursor
 from pmkv._pool cimport (
     Geometry, Pool, file_offset, file_size_for, pool_pages_within, pool_probe_sync, pool_unmap,
@@ -541,6 +541,7 @@ cdef class Engine:
         """Unmaps the pool.  BufferError while views are alive; nothing to do if it is closed."""
         cdef int status = PMKV_OK
         if not self.usable:
+            self.wait_for_close()
             return False
         self.flush()                  # also with views: who drops the store comes here a last time
         if self.views:
@@ -557,8 +558,10 @@ cdef class Engine:
         finally:
             self.waiting -= 1
         if not self.usable:           # another thread was faster
+            self.wait_for_close()
             return False
         self.usable = False           # no new use from here on; wait for those under way
+        self.closing, self.closing_thread = True, PyThread_get_thread_ident()
         self.unusable_because = "the store is closed"
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             with nogil:
@@ -578,14 +581,30 @@ cdef class Engine:
                     txn_abort(&self.txn)
                     status = redo_checkpoint(&self.pool)
                     pool_settle(&self.pool)
+                    if status == PMKV_OK:        # what else the pool does not count as its own
+                        pool_shrink(&self.pool, pmkv_load(&self.pool.m, ROOT_PAGE_COUNT) & SEAL_MASK)
             pool_unmap(&self.pool)
             txn_free(&self.txn)
         finally:
             self.stop_running()
             self.give_lock()
+            self.closing = False
         if status == PMKV_OS_ERROR:
             self.fail(status)
         return True
+
+    @final
+    cdef void wait_for_close(self) noexcept:
+        """Until the thread that closes it is done, for another: the file is in use until then.
+
+        It waits for whoever has a transaction open: so this thread's is ended.
+        """
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self.closing and self.transaction is not None and self.writer_thread == me:
+            self.close_transaction(False)
+        while self.closing and self.closing_thread != me:
+            with nogil:
+                usleep(100)
 
     def detach(self):
         """The descriptor is about to be closed: nothing may use its number any more."""
@@ -595,8 +614,10 @@ cdef class Engine:
 
     def forked(self):
         """In a child: the pool stays its parent's, and so does a transaction; a lock may be held for ever."""
-        self.usable = False
+        self.usable = self.closing = False
         self.transaction = None
+        pool_forget_ahead(&self.pool)
+        self.pool.m.fd = -1           # which the package closes
         self.unusable_because = "opened by the parent before a fork; open the pool again in this process"
 
 

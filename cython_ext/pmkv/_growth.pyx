@@ -6,7 +6,7 @@ Invariants
   1. What the file has room for is allocated (fallocate), so a store into a mapped
      page below `file_pages` never meets a hole on a full file system.
   2. A step ahead belongs to its thread until that has ended, and changes nothing but the file beyond
-     `file_pages`.  Who changes the file's size waits for it first; nobody else looks there.
+     `file_pages`.  Who changes the file's size waits for it first; nobody else relies on what is there.
   3. A descriptor of the file is not closed before pool_settle(): its number may be another file's then.
 Threads: the writer's, and the one that it starts here.
 """
@@ -49,7 +49,6 @@ cdef extern from *:
     int fstatfs(int, file_system*) nogil
     int fsync(int) nogil
     int ftruncate(int, long) nogil
-    int getpid() nogil
     long lseek(int, long, int) nogil
     int madvise(void*, size_t, int) nogil
     int pthread_create(pthread_t*, const void*, void* (*)(void*) noexcept nogil, void*) nogil
@@ -181,15 +180,16 @@ cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
 # What a thread works on: a copy, so that nothing of the pool is shared but the file and its mapping.
 cdef struct Ahead:
     pthread_t thread
-    int process              # a child of fork has no such thread
     int status
+    u64 done                 # the thread is at its end
     u64 pages                # that the file is to have room for
-    Pool pool
+    Pool pool                # of which nothing is ahead
 
 
 cdef void* run_ahead(void* argument) noexcept nogil:
     cdef Ahead* a = <Ahead*>argument
     a.status = extend_to(&a.pool, a.pages)
+    pmkv_atomic_store(&a.done, 1)
     return NULL
 
 
@@ -220,21 +220,21 @@ cdef void begin_ahead(Pool* p) noexcept nogil:
     a = <Ahead*>malloc(sizeof(Ahead))
     if a == NULL:
         return
-    a.process, a.pages, a.pool = getpid(), pages, p[0]
+    a.done, a.pages, a.pool = 0, pages, p[0]
     if start_thread(a):
         p.ahead = a
     else:
         free(a)
 
 
-cdef bint end_ahead(Pool* p) noexcept nogil:
+cdef bint pool_end_ahead(Pool* p) noexcept nogil:
     """Waits for the step ahead, if one is on its way; True if it is the pool's now."""
     cdef Ahead* a = <Ahead*>p.ahead
     cdef bint taken
     if a == NULL:
         return False
     p.ahead = NULL
-    taken = a.process == getpid() and pthread_join(a.thread, NULL) == 0 and a.status == PMKV_OK
+    taken = pthread_join(a.thread, NULL) == 0 and a.status == PMKV_OK
     if taken:
         p.file_pages = a.pages
     free(a)
@@ -242,26 +242,34 @@ cdef bint end_ahead(Pool* p) noexcept nogil:
 
 
 cdef void pool_take_ahead(Pool* p) noexcept nogil:
-    """The step ahead becomes the pool's, and the next one is begun.  Nothing, if there is none."""
-    if end_ahead(p):
+    """If the step ahead is done, it becomes the pool's, and the next one is begun."""
+    cdef Ahead* a = <Ahead*>p.ahead
+    if a != NULL and pmkv_atomic_load(&a.done) and pool_end_ahead(p):
         begin_ahead(p)
+
+
+cdef void pool_forget_ahead(Pool* p) noexcept nogil:
+    """In a child of fork, which has no such thread."""
+    free(p.ahead)
+    p.ahead = NULL
 
 
 cdef void pool_settle(Pool* p) noexcept nogil:
     """Before the file is closed: nobody works on it any more, and what was taken ahead is given back."""
     cdef u64 pages = p.file_pages
-    if end_ahead(p):
+    if pool_end_ahead(p):
         pool_shrink(p, pages)
 
 
 # ---- growing and cutting -----------------------------------------------------------------------
 
 cdef u64 growth_step(const Pool* p) noexcept nogil:
-    """2 MiB where growth is memory, for which somebody may wait; else a 64th of the pool, up to 64 MiB, since
-    each step is a sync."""
+    """2 MiB where growth is memory, for which somebody may wait; else, since each step is a sync, a 64th
+    of the pool, up to 64 MiB.
+    """
     if p.m.tracer != NULL:
         return GROW_TRACED_PAGES
-    if p.m.domain != PMKV_DOMAIN_PAGE and not p.synchronous:
+    if p.m.domain == PMKV_DOMAIN_PROCESS or not (p.m.domain == PMKV_DOMAIN_PAGE or p.synchronous):
         return GROW_MIN_PAGES
     return max(<u64>GROW_MIN_PAGES, min(<u64>GROW_MAX_PAGES, p.file_pages // 64))
 
@@ -311,7 +319,7 @@ cdef int pool_grow(Pool* p, u64 pages) noexcept nogil:
         return PMKV_OK
     if p.device_pages:
         return grow_device(p, pages)
-    end_ahead(p)
+    pool_end_ahead(p)
     if pages > p.file_pages:
         return grow_file(p, pages)
     begin_ahead(p)
@@ -329,9 +337,8 @@ cdef u64 pool_least_pages(const Pool* p, u64 pages) noexcept nogil:
 
 cdef u64 pool_file_size(const Pool* p) noexcept nogil:
     """Bytes of the file, what was taken ahead among them; of a device, what the pool uses."""
-    if p.device_pages:
-        return file_size_for(p, p.file_pages)
-    return <u64>lseek(p.m.fd, 0, SEEK_END)
+    cdef long end = 0 if p.device_pages else lseek(p.m.fd, 0, SEEK_END)
+    return <u64>end if end > 0 else file_size_for(p, p.file_pages)
 
 
 cdef int pool_shrink(Pool* p, u64 pages) noexcept nogil:
@@ -346,7 +353,7 @@ cdef int pool_shrink(Pool* p, u64 pages) noexcept nogil:
     cdef long end
     if p.device_pages:
         return PMKV_OK
-    end_ahead(p)
+    pool_end_ahead(p)                  # a copy that a thread works on has none
     p.file_pages = min(p.file_pages, pages)
     end = lseek(p.m.fd, 0, SEEK_END)
     while end > <long>size and ftruncate(p.m.fd, <long>size) != 0:

@@ -184,6 +184,11 @@ cdef class Core(Table):
         """Whether it was closed, or belongs to the process that this one was forked from."""
         return not self.e.usable
 
+    @property
+    def _is_in_use(self):
+        """Whether the file is: it is open, or a thread is in the middle of closing it."""
+        return self.e.usable or self.e.closing
+
     def _close(self):
         return self.e.close()
 
