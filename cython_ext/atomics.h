@@ -20,6 +20,12 @@ static inline void pmkv_atomic_store(void *at, uint64_t word)
     __atomic_store_n((uint64_t *)at, word, __ATOMIC_RELEASE);
 }
 
+/* Makes `from` `to`; whether it did: of several threads, one. */
+static inline int pmkv_atomic_change(void *at, uint64_t from, uint64_t to)
+{
+    return __atomic_compare_exchange_n((uint64_t *)at, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
 static inline void pmkv_compiler_barrier(void)
 {
     __asm__ __volatile__("" ::: "memory");

@@ -56,7 +56,8 @@ class Stat(TypedDict):
     """What `stat()` returns; sizes in bytes.
 
     `entries` and `live_bytes` are of the default namespace; `paths` and `codecs` of all. The bytes
-    of the direct path are those of its values and of all keys.
+    of the direct path are those of its values and of all keys. `file_size` is the file's length: a
+    pool that grows may be 2 MiB ahead of what it needs, or on DAX a 64th, until it is closed.
     """
 
     entries: int

@@ -296,6 +296,24 @@ def test_where_no_thread_can_be_had_the_writer_grows_the_pool(
     assert in_child(grow_without_threads, pool_path, method="spawn") == [0] * 6
 
 
+def grow_on_one_processor(path: Path) -> bool:
+    """Where the thread has no processor before the writer needs the step."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with pmkv.open(path) as db:
+        for first in range(0, 1500, 100):
+            db.put_many((b"%d" % i, value_of(i)) for i in range(first, first + 100))
+        sound = is_sound(db, 1500)
+    wait_until(lambda: threads() == 1)
+    with pmkv.open(path) as db:
+        return sound and is_sound(db, 1500) and size_of(path) == size_in_use(db)
+
+
+def test_who_needs_a_step_does_not_wait_for_a_thread_that_has_not_begun(
+    pool_path: Path, in_child: Callable[..., bool]
+) -> None:
+    assert in_child(grow_on_one_processor, pool_path)
+
+
 def grow_and_hold(path: Path, growths: int) -> pmkv.Store:
     db = pmkv.open(path)
     fill(db, growths, fill_small(db))

@@ -197,6 +197,7 @@ cdef extern from "status.h" nogil:
 cdef extern from "atomics.h" nogil:
     u64 pmkv_atomic_load(const void* at)
     void pmkv_atomic_store(void* at, u64 word)
+    bint pmkv_atomic_change(void* at, u64 old, u64 new)
     void pmkv_prefetch(const void* at)
 
 cdef extern from "hash.h" nogil:

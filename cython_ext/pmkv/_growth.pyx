@@ -5,8 +5,8 @@ May know: the file and its mapping.  Not what pages are for.
 Invariants
   1. What the file has room for is allocated (fallocate), so a store into a mapped
      page below `file_pages` never meets a hole on a full file system.
-  2. A step ahead belongs to its thread until that has ended, and changes nothing but the file beyond
-     `file_pages`.  Who changes the file's size waits for it first; nobody else relies on what is there.
+  2. A step ahead belongs to its thread once that has begun, until it is done, and changes nothing but the file
+     beyond `file_pages`.  Who changes the file's size waits for it first; nobody else relies on what is there.
   3. A descriptor of the file is not closed before pool_settle(): its number may be another file's then.
 Threads: the writer's, and the one that it starts here.
 """
@@ -25,6 +25,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <linux/magic.h>
     #include <pthread.h>
+    #include <semaphore.h>
     #include <signal.h>
     #include <sys/mman.h>
     #include <sys/vfs.h>
@@ -41,6 +42,8 @@ cdef extern from *:
     int SIG_SETMASK
     long TMPFS_MAGIC
     ctypedef unsigned long pthread_t
+    ctypedef struct sem_t:
+        pass
     ctypedef struct sigset_t:
         pass
     cdef struct file_system "statfs":
@@ -52,9 +55,13 @@ cdef extern from *:
     long lseek(int, long, int) nogil
     int madvise(void*, size_t, int) nogil
     int pthread_create(pthread_t*, const void*, void* (*)(void*) noexcept nogil, void*) nogil
-    int pthread_join(pthread_t, void**) nogil
+    int pthread_detach(pthread_t) nogil
     int pthread_sigmask(int, const sigset_t*, sigset_t*) nogil
     ssize_t pwrite(int, const void*, size_t, long) nogil
+    int sem_destroy(sem_t*) nogil
+    int sem_init(sem_t*, int, unsigned) nogil
+    int sem_post(sem_t*) nogil
+    int sem_wait(sem_t*) nogil
     int sigfillset(sigset_t*) nogil
 
 cdef enum:
@@ -179,28 +186,42 @@ cdef int extend_to(Pool* p, u64 pages) noexcept nogil:
 
 # What a thread works on: a copy, so that nothing of the pool is shared but the file and its mapping.
 cdef struct Ahead:
-    pthread_t thread
+    u64 state
+    sem_t done
     int status
-    u64 done                 # the thread is at its end
     u64 pages                # that the file is to have room for
     Pool pool                # of which nothing is ahead
 
 
+cdef enum:
+    WAITING                  # for a processor
+    RUNNING
+    DONE
+    DROPPED                  # who needs it does it: the thread finds nothing to do
+
+
 cdef void* run_ahead(void* argument) noexcept nogil:
     cdef Ahead* a = <Ahead*>argument
+    if not pmkv_atomic_change(&a.state, WAITING, RUNNING):
+        free(a)
+        return NULL
     a.status = extend_to(&a.pool, a.pages)
-    pmkv_atomic_store(&a.done, 1)
+    pmkv_atomic_store(&a.state, DONE)
+    sem_post(&a.done)                  # from here on it may be freed
     return NULL
 
 
 cdef bint start_thread(Ahead* a) noexcept nogil:
     """Every signal is blocked in it: they are the program's, and SIGXFSZ becomes an error."""
     cdef sigset_t every, before
+    cdef pthread_t thread
     cdef bint started
     sigfillset(&every)
     pthread_sigmask(SIG_SETMASK, &every, &before)
-    started = pthread_create(&a.thread, NULL, run_ahead, a) == 0
+    started = pthread_create(&thread, NULL, run_ahead, a) == 0
     pthread_sigmask(SIG_SETMASK, &before, NULL)
+    if started:
+        pthread_detach(thread)
     return started
 
 
@@ -220,7 +241,8 @@ cdef void begin_ahead(Pool* p) noexcept nogil:
     a = <Ahead*>malloc(sizeof(Ahead))
     if a == NULL:
         return
-    a.done, a.pages, a.pool = 0, pages, p[0]
+    a.state, a.pages, a.pool = WAITING, pages, p[0]
+    sem_init(&a.done, 0, 0)
     if start_thread(a):
         p.ahead = a
     else:
@@ -228,15 +250,20 @@ cdef void begin_ahead(Pool* p) noexcept nogil:
 
 
 cdef bint pool_end_ahead(Pool* p) noexcept nogil:
-    """Waits for the step ahead, if one is on its way; True if it is the pool's now."""
+    """Waits for the step ahead if it has begun, else drops it; True if it is the pool's now."""
     cdef Ahead* a = <Ahead*>p.ahead
     cdef bint taken
     if a == NULL:
         return False
     p.ahead = NULL
-    taken = pthread_join(a.thread, NULL) == 0 and a.status == PMKV_OK
+    if pmkv_atomic_change(&a.state, WAITING, DROPPED):
+        return False                   # the thread frees it
+    while sem_wait(&a.done) != 0:      # EINTR
+        pass
+    taken = a.status == PMKV_OK
     if taken:
         p.file_pages = a.pages
+    sem_destroy(&a.done)
     free(a)
     return taken
 
@@ -244,7 +271,7 @@ cdef bint pool_end_ahead(Pool* p) noexcept nogil:
 cdef void pool_take_ahead(Pool* p) noexcept nogil:
     """If the step ahead is done, it becomes the pool's, and the next one is begun."""
     cdef Ahead* a = <Ahead*>p.ahead
-    if a != NULL and pmkv_atomic_load(&a.done) and pool_end_ahead(p):
+    if a != NULL and pmkv_atomic_load(&a.state) == DONE and pool_end_ahead(p):
         begin_ahead(p)
 
 
