@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reader import seal
 
 import pmkv
 
@@ -18,6 +19,7 @@ HUGE = 2 << 20
 PAGE = 4096
 PAGES_AT = 4 << 20  # where the first page lies: behind the header and a section's descriptors
 SMALL = 16 << 20  # of pages: nothing is taken ahead for a pool that has fewer
+PAGE_COUNT_AT = PAGE + 72
 VALUE = 60_000
 DEADLINE = 20
 
@@ -132,6 +134,17 @@ def test_close_gives_back_what_was_taken_ahead(
     with pmkv.open(pool_path) as db:
         assert size_of(pool_path) == size_in_use(db)
         assert is_sound(db, count)
+
+
+@pytest.mark.parametrize("word", [1, seal(1)], ids=["damaged", "whole"])
+def test_a_damaged_root_cuts_nothing_off(pool_path: Path, word: int) -> None:
+    with pmkv.open(pool_path) as db:
+        fill(db, 2)
+        size = size_of(pool_path)
+        with open(pool_path, "rb+") as file:
+            file.seek(PAGE_COUNT_AT)
+            file.write(word.to_bytes(8, "little"))
+    assert size_of(pool_path) == size
 
 
 def test_small_writes_find_the_step_before_they_need_it(pool_path: Path) -> None:

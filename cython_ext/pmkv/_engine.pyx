@@ -30,7 +30,8 @@ from pmkv._format cimport pool_format
 from pmkv._growth cimport pool_file_size, pool_forget_ahead, pool_settle, pool_shrink
 from pmkv._keytree cimport TreeCursor
 from pmkv._pool cimport (
-    Geometry, Pool, file_offset, file_size_for, pool_pages_within, pool_probe_sync, pool_unmap,
+    Geometry, Pool, file_offset, file_size_for, pool_check_root, pool_check_seals, pool_pages_within,
+    pool_probe_sync, pool_unmap,
 )
 from pmkv._recovery cimport recovery_open
 from pmkv._redo cimport redo_checkpoint
@@ -87,6 +88,12 @@ cdef int sweep_and_commit(Txn* t, Pins* pins, u64 now, u64 most, u64* swept, u64
         return space_commit(t, pins)
     txn_abort(t)
     return status
+
+
+cdef void cut_to_root(Pool* p) noexcept nogil:
+    """What the root does not count as the pool's goes, if the root is whole.  The log is empty."""
+    if pool_check_seals(p) == PMKV_OK and pool_check_root(p, pool_file_size(p)) == PMKV_OK:
+        pool_shrink(p, pmkv_load(&p.m, ROOT_PAGE_COUNT) & SEAL_MASK)
 
 
 cdef class Engine:
@@ -581,8 +588,8 @@ cdef class Engine:
                     txn_abort(&self.txn)
                     status = redo_checkpoint(&self.pool)
                     pool_settle(&self.pool)
-                    if status == PMKV_OK:        # what else the pool does not count as its own
-                        pool_shrink(&self.pool, pmkv_load(&self.pool.m, ROOT_PAGE_COUNT) & SEAL_MASK)
+                    if status == PMKV_OK:
+                        cut_to_root(&self.pool)
             pool_unmap(&self.pool)
             txn_free(&self.txn)
         finally:
