@@ -327,6 +327,32 @@ def test_who_needs_a_step_does_not_wait_for_a_thread_that_has_not_begun(
     assert in_child(grow_on_one_processor, pool_path)
 
 
+def close_before_the_thread_begins(directory: Path) -> list[int]:
+    """What it then does to a file that has taken the descriptor's number."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    sizes = []
+    for i in range(10):
+        path = directory / f"{i}.pmkv"
+        db = pmkv.open(path)
+        number = descriptor_of(path)
+        fill(db, 1, fill_small(db))
+        db.close()
+        path.unlink()
+        with open(directory / "other", "wb") as file:
+            os.dup2(file.fileno(), number)
+            wait_until(lambda: threads() == 1)
+            sizes.append(os.fstat(number).st_size)
+            if number != file.fileno():
+                os.close(number)
+    return sizes
+
+
+def test_a_thread_that_was_dropped_does_nothing(
+    memory_dir: Path, in_child: Callable[..., list[int]]
+) -> None:
+    assert in_child(close_before_the_thread_begins, memory_dir) == [0] * 10
+
+
 def grow_and_hold(path: Path, growths: int) -> pmkv.Store:
     db = pmkv.open(path)
     fill(db, growths, fill_small(db))
