@@ -16,13 +16,14 @@ Invariants
   B3. `listed` is set exactly if the block is in its class's list.
   B4. While compaction is on, no block that it wants empty is in a list, once it has looked at them all.
 """
+from libc.string cimport memcpy
 from pmkv._core cimport *
 from pmkv._pages cimport (
-    Head, descriptor_clear, descriptor_log, descriptor_read, head_word, list_push, list_remove,
-    page_is_high, pages_allocate, pages_fit_below, pages_free,
+    DESCRIPTOR_WORDS, Head, descriptor_change, descriptor_clear, descriptor_line, descriptor_log, descriptor_read,
+    head_word, list_push, list_remove, page_is_high, pages_allocate, pages_fit_below, pages_free, read_head,
 )
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
-from pmkv._writeset cimport Txn, txn_fail, txn_log_sealed, txn_read, txn_read_sealed
+from pmkv._writeset cimport Txn, txn_fail, txn_line, txn_log_sealed, txn_read_sealed
 
 cdef extern from *:
     """
@@ -116,29 +117,24 @@ cdef inline u64 run_mask(int first, int units, int word) noexcept nogil:
     return (~<u64>0 >> (64 - (high - low))) << low
 
 
-cdef int flip_run(Txn* t, u64 page, const u64* bitmap, int first, int units) noexcept nogil:
+cdef int flip_run(Txn* t, u64 page, const u64* line, int first, int units) noexcept nogil:
+    """Changes the run's bits in the bitmap of the block whose descriptor is `line`."""
+    cdef u64 changed[DESCRIPTOR_WORDS]
     cdef int word
-    cdef u64 mask
+    memcpy(changed, line, sizeof(changed))
     for word in range(first >> 6, ((first + units - 1) >> 6) + 1):
-        mask = run_mask(first, units, word)
-        descriptor_log(t, page, BITMAP_WORD + word, bitmap[word] ^ mask)
-    return t.status
-
-
-cdef void read_bitmap(Txn* t, u64 page, u64* bitmap) noexcept nogil:
-    cdef int word
-    for word in range(4):
-        bitmap[word] = txn_read(t, bitmap_place(page, word))
+        changed[BITMAP_WORD + word] ^= run_mask(first, units, word)
+    return descriptor_change(t, page, line, changed)
 
 
 cdef u64 block_used(Txn* t, u64 page) noexcept nogil:
     """Units in use."""
-    cdef u64 bitmap[4]
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef const u64* line = txn_line(t, descriptor_place(page), copy)
     cdef u64 used = 0
     cdef int word
-    read_bitmap(t, page, bitmap)
-    for word in range(4):
-        used += __builtin_popcountll(bitmap[word])
+    for word in range(BITMAP_WORD, DESCRIPTOR_WORDS):
+        used += __builtin_popcountll(line[word])
     return used
 
 
@@ -154,12 +150,22 @@ cdef int new_block(Txn* t, int block_class, u64* page) noexcept nogil:
     return t.status
 
 
+cdef const u64* block_line(Txn* t, u64 page, int block_class, Head* head, u64* copy) noexcept nogil:
+    """The descriptor of a block of the class; NULL, and the transaction has failed, if it is not."""
+    cdef const u64* line = descriptor_line(t, page, copy)
+    if line == NULL:
+        return NULL
+    read_head(line, head)
+    if head.block_class == block_class and (head.kind == PMKV_PAGE_RECORDS or head.kind == PMKV_PAGE_NODES):
+        return line
+    txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    return NULL
+
+
 cdef int read_block(Txn* t, u64 page, int block_class, Head* head) noexcept nogil:
-    if descriptor_read(t, page, head) != PMKV_OK:
-        return t.status
-    if head.block_class != block_class or (head.kind != PMKV_PAGE_RECORDS and head.kind != PMKV_PAGE_NODES):
-        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
-    return PMKV_OK
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    block_line(t, page, block_class, head, copy)
+    return t.status
 
 
 cdef int next_block(Txn* t, int block_class, u64* page) noexcept nogil:
@@ -205,42 +211,44 @@ cdef u64 block_allocate_some(Txn* t, int block_class, const u64* sizes, u64 coun
     How many these are: one at least, or 0 for an error.
     """
     cdef int shift = class_unit_shift(block_class), at, end, first
-    cdef u64 bitmap[4]
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef const u64* line
     cdef u64 page, done = 0
     cdef Head head
     if t.status != PMKV_OK or txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>block_class * 8, &page) != PMKV_OK:
         return 0
     if page:
-        if read_block(t, page, block_class, &head) != PMKV_OK:
+        line = block_line(t, page, block_class, &head, copy)
+        if line == NULL:
             return 0
-        read_bitmap(t, page, bitmap)
-        first = at = find_run(bitmap, units_for(sizes[0], shift), &end)
+        first = at = find_run(line + BITMAP_WORD, units_for(sizes[0], shift), &end)
         while at >= 0 and done < count and at + units_for(sizes[done], shift) <= end:
             places[done] = page_place(t.p, page) + (<u64>at << shift)
             at += units_for(sizes[done], shift)
             done += 1
         if done:
-            return done if flip_run(t, page, bitmap, first, at - first) == PMKV_OK else 0
+            return done if flip_run(t, page, line, first, at - first) == PMKV_OK else 0
     return 1 if block_allocate(t, block_class, sizes[0], places) == PMKV_OK else 0
 
 
 cdef int allocate(Txn* t, int block_class, u64 size, bint below, u64* place) noexcept nogil:
     cdef int shift = class_unit_shift(block_class)
     cdef int units = units_for(size, shift), at, end
-    cdef u64 bitmap[4]
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef const u64* line
     cdef u64 page
     cdef Head head
     if t.status != PMKV_OK or txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>block_class * 8, &page) != PMKV_OK:
         return t.status
     while True:
         if page and not (below and page_is_high(t.p, page)):
-            if read_block(t, page, block_class, &head) != PMKV_OK:
+            line = block_line(t, page, block_class, &head, copy)
+            if line == NULL:
                 return t.status
-            read_bitmap(t, page, bitmap)
-            at = find_run(bitmap, units, &end)
+            at = find_run(line + BITMAP_WORD, units, &end)
             if at >= 0:
                 place[0] = page_place(t.p, page) + (<u64>at << shift)
-                return flip_run(t, page, bitmap, at, units)
+                return flip_run(t, page, line, at, units)
         if below and not fits_below(t, block_class):
             return PMKV_NOT_FOUND if t.status == PMKV_OK else t.status
         if below and page and leave_empty(t, page, block_class) != PMKV_OK:
@@ -328,7 +336,8 @@ cdef int free_block(Txn* t, u64 page, const Head* head) noexcept nogil:
 cdef int block_free(Txn* t, u64 place, u64 size) noexcept nogil:
     """Gives the units back; called when the transaction allocates no more."""
     cdef Head head
-    cdef u64 bitmap[4]
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef const u64* line
     cdef u64 page, current, mask, used = 0
     cdef int shift, first, units, word
     if t.status != PMKV_OK or find_block(t, place, &page, &head) != PMKV_OK:
@@ -336,13 +345,13 @@ cdef int block_free(Txn* t, u64 place, u64 size) noexcept nogil:
     shift = class_unit_shift(head.block_class)
     first = <int>((place - page_place(t.p, page)) >> shift)
     units = units_for(size, shift)
-    read_bitmap(t, page, bitmap)
+    line = txn_line(t, descriptor_place(page), copy)
     for word in range(4):
         mask = run_mask(first, units, word)
-        if bitmap[word] & mask != mask or first + units > UNITS:   # freed twice, or never allocated
+        if line[BITMAP_WORD + word] & mask != mask or first + units > UNITS:   # freed twice, or never allocated
             return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, bitmap_place(page, word)))
-        used += __builtin_popcountll(bitmap[word] & ~mask)
-    flip_run(t, page, bitmap, first, units)
+        used += __builtin_popcountll(line[BITMAP_WORD + word] & ~mask)
+    flip_run(t, page, line, first, units)
     if txn_read_sealed(t, ROOT_BLOCK_CURRENT + <u64>head.block_class * 8, &current) != PMKV_OK:
         return t.status
     if page == current:

@@ -29,9 +29,7 @@ from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
 from pmkv._records cimport RECORD_HEADER, Record, record_body_is_whole, record_parse, same_bytes
-from pmkv._writeset cimport (
-    Txn, may_be_logged, txn_data, txn_fail, txn_log, txn_push, txn_read, txn_read_logged,
-)
+from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_line, txn_log, txn_push, txn_read
 
 cdef enum:
     DEPTH_MAX = 48
@@ -49,12 +47,7 @@ cdef inline u64 word_at(const Pool* p, Txn* t, u64 place) noexcept nogil:
 
 cdef inline const u64* bucket_words(Pool* p, Txn* t, u64 place, u64* copy) noexcept nogil:
     """The same of a bucket: its eight words where they lie, or in `copy` if some may be logged."""
-    cdef int slot
-    if t == NULL or not may_be_logged(t, place):
-        return <const u64*>pmkv_at(&p.m, place)
-    for slot in range(BUCKET_SLOTS):
-        copy[slot] = txn_read_logged(t, place + slot * 8)
-    return copy
+    return <const u64*>pmkv_at(&p.m, place) if t == NULL else txn_line(t, place, copy)
 
 
 cdef u64 mapping_hash(const Pool* p, const char* key, u64 key_size) noexcept nogil:

@@ -13,18 +13,19 @@ Invariants
   G1. The descriptor of a page that is neither the first nor the last of a free run, nor
       the first of another run, nor the body of a block, is zero.
   G2. No two free runs touch, and none touches the frontier: freeing joins.
-  G3. A descriptor's check covers its line; it is tested before a transaction's first change,
+  G3. A descriptor's check covers its line; it is tested whenever a transaction reads the descriptor,
       and changes with every word.
   G4. One free run, p.index_run, is set aside for pages of the index (leaves and nodes): these lie
       together then, so that the translations of their addresses stay in the caches.  Others take of
       it only where the pool cannot grow.  That it is set aside is known in DRAM alone, and may be
       out of date: what the page begins is looked at.
 """
+from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._growth cimport pool_grow
 from pmkv._pool cimport Ceiling, Pool, Sweep, corrupted, descriptor_place, page_place
 from pmkv._writeset cimport (
-    Txn, txn_fail, txn_has, txn_log, txn_log_sealed, txn_own, txn_read, txn_read_sealed,
+    Txn, txn_fail, txn_line, txn_log, txn_log_sealed, txn_own, txn_read_sealed,
 )
 
 cdef enum:
@@ -53,56 +54,55 @@ cdef bint descriptor_is_whole(const Pool* p, u64 page) noexcept nogil:
     return pmkv_check(&p.m, PMKV_CHECK_DESCRIPTOR, line_check(words) == words[CHECK_WORD])
 
 
-cdef int descriptor_verify(Txn* t, u64 page) noexcept nogil:
-    """Tests the check, unless this transaction has changed the descriptor already (G3)."""
-    if page == 0 or page >= t.p.file_pages:
-        return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
-    if txn_has(t, descriptor_place(page) + CHECK_WORD * 8) or descriptor_is_whole(t.p, page):
-        return PMKV_OK
-    return txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+cdef const u64* descriptor_line(Txn* t, u64 page, u64* copy) noexcept nogil:
+    """Its eight words as this transaction has them, which may be in `copy`; NULL unless it is whole (G3)."""
+    cdef const u64* line
+    if 0 < page < t.p.file_pages:
+        line = txn_line(t, descriptor_place(page), copy)
+        if pmkv_check(&t.p.m, PMKV_CHECK_DESCRIPTOR, line_check(line) == line[CHECK_WORD]):
+            return line
+    txn_fail(t, corrupted(t.p, PMKV_CHECK_DESCRIPTOR, descriptor_place(page)))
+    return NULL
+
+
+cdef int descriptor_change(Txn* t, u64 page, const u64* line, u64* changed) noexcept nogil:
+    """The descriptor, which is `line`, is to be `changed`, whose check is computed here."""
+    cdef u64 i
+    changed[CHECK_WORD] = line_check(changed)
+    for i in range(DESCRIPTOR_WORDS):
+        if changed[i] != line[i]:
+            txn_log(t, descriptor_place(page) + i * 8, changed[i])
+    return t.status
 
 
 cdef int descriptor_read(Txn* t, u64 page, Head* head) noexcept nogil:
-    cdef u64 word
-    if descriptor_verify(t, page) != PMKV_OK:
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef const u64* line = descriptor_line(t, page, copy)
+    if line == NULL:
         return t.status
-    word = txn_read(t, descriptor_place(page))
-    head.kind = word & 255
-    head.block_class = word >> 8 & 255
-    head.listed = word >> 16 & 255
-    head.page_count = word >> 32
-    word = txn_read(t, descriptor_place(page) + 8)
-    head.prev = <uint32_t>word
-    head.next = word >> 32
+    read_head(line, head)
     return PMKV_OK
 
 
 cdef int descriptor_log(Txn* t, u64 page, u64 word_index, u64 word) noexcept nogil:
-    """Changes a word of the descriptor, and its check with it.
-
-    CRC32C is linear: the check changes by the CRC of a line that holds the difference alone.
-    """
-    cdef u64 place = descriptor_place(page), check_place = place + CHECK_WORD * 8
-    cdef u64 old = txn_read(t, place + word_index * 8), i
-    cdef uint32_t change
-    if old == word:
+    """Changes a word of the descriptor, and its check with it."""
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef u64 changed[DESCRIPTOR_WORDS]
+    cdef const u64* line = descriptor_line(t, page, copy)
+    if line == NULL or line[word_index] == word:
         return t.status
-    if descriptor_verify(t, page) != PMKV_OK:
-        return t.status
-    change = pmkv_crc_u64(0, old ^ word)
-    for i in range(word_index + 1, 8):
-        change = pmkv_crc_u64(change, 0)
-    txn_log(t, check_place, txn_read(t, check_place) ^ change)
-    return txn_log(t, place + word_index * 8, word)
+    memcpy(changed, line, sizeof(changed))
+    changed[word_index] = word
+    return descriptor_change(t, page, line, changed)
 
 
 cdef int descriptor_clear(Txn* t, u64 page) noexcept nogil:
     """The page's descriptor is zero again (G1)."""
-    cdef u64 i
-    for i in range(8):
-        if i != CHECK_WORD:
-            descriptor_log(t, page, i, 0)
-    return t.status
+    cdef u64 copy[DESCRIPTOR_WORDS]
+    cdef u64 zeros[DESCRIPTOR_WORDS]
+    cdef const u64* line = descriptor_line(t, page, copy)
+    memset(zeros, 0, sizeof(zeros))
+    return descriptor_change(t, page, line, zeros) if line != NULL else t.status
 
 
 # ---- lists through descriptors -----------------------------------------------------------------

@@ -187,9 +187,9 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place
         pmkv_prefetch(pmkv_at(&t.p.m, path_below(sums.path, 1)))
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
-    mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
-    if sums.path != NULL:
+    if sums.path != NULL:         # its first line has come by now; there is time for the others
         keytree_fetch_leaf(t, sums.path)
+    mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
     if sums.keys != NULL:
         sums.keys[sums.key_count].key, sums.keys[sums.key_count].key_size = item.key, item.key_size
         sums.key_count += 1

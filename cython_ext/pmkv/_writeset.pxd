@@ -6,7 +6,7 @@ what it has logged.  Nothing live changes before redo_commit.
 
 A *mark* is a moment of the transaction, to which it can be taken back.
 """
-from pmkv._core cimport DESCRIPTOR_SPACE, PMKV_HASH_K0, pmkv_load, u64
+from pmkv._core cimport DESCRIPTOR_SPACE, PMKV_HASH_K0, pmkv_at, pmkv_load, u64
 from pmkv._pool cimport Pool
 
 cdef enum:
@@ -87,6 +87,7 @@ cdef void txn_begin(Txn* t) noexcept nogil
 cdef void txn_abort(Txn* t) noexcept nogil
 cdef int txn_fail(Txn* t, int status) noexcept nogil
 cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil
+cdef void txn_read_line(Txn* t, u64 place, u64* words) noexcept nogil
 cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil
 
 cdef bint txn_has_mark(Txn* t, u64 serial) noexcept nogil
@@ -112,6 +113,13 @@ cdef inline bint may_be_logged(const Txn* t, u64 place) noexcept nogil:
 cdef inline u64 txn_read(Txn* t, u64 place) noexcept nogil:
     """The word as this transaction has it.  Inline: most words were not logged, and the filter says so."""
     return txn_read_logged(t, place) if may_be_logged(t, place) else pmkv_load(&t.p.m, place)
+
+cdef inline const u64* txn_line(Txn* t, u64 place, u64* copy) noexcept nogil:
+    """The same of the eight words of a line: where they lie, or in `copy` if some may be logged."""
+    if not may_be_logged(t, place):
+        return <const u64*>pmkv_at(&t.p.m, place)
+    txn_read_line(t, place, copy)
+    return copy
 
 cdef inline bint txn_has(Txn* t, u64 place) noexcept nogil:
     return may_be_logged(t, place) and txn_has_logged(t, place)

@@ -22,7 +22,7 @@ Threads: one writer.
 """
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._pool cimport Pool, corrupted, page_place, unseal
 from pmkv._writeset cimport filter_index, is_own, may_be_logged, txn_read
@@ -218,21 +218,34 @@ cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil:
     return t.words[at] if at < t.word_count else pmkv_load(&t.p.m, place)
 
 
-cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
-    """The word is to be `word` from the commit on."""
-    cdef size_t at
-    if t.status != PMKV_OK:
-        return t.status
+cdef void txn_read_line(Txn* t, u64 place, u64* words) noexcept nogil:
+    """Eight words from `place` on, of one line."""
+    cdef size_t i
+    memcpy(words, pmkv_at(&t.p.m, place), LINE_SIZE)
+    if t.word_count > LINEAR:
+        for i in range(8):
+            words[i] = txn_read_logged(t, place + i * 8)
+        return
+    for i in range(t.word_count):
+        if t.places[i] - place < LINE_SIZE:
+            words[(t.places[i] - place) // 8] = t.words[i]
+
+
+cdef inline size_t where(const Txn* t, u64 place) noexcept nogil:
+    """The same as find(), of a place that most likely was not logged."""
+    return find(t, place) if may_be_logged(t, place) else t.word_count
+
+
+cdef inline int set_word(Txn* t, size_t at, u64 place, u64 word) noexcept nogil:
+    """txn_log() of a place whose index in the set is known."""
     t.changes += 1
     if is_own(t, place):
         return store_own(t, place, word)
-    if may_be_logged(t, place):
-        at = find(t, place)
-        if at < t.word_count:
-            if at < t.marked_words and keep(t, place, t.words[at]) != PMKV_OK:
-                return t.status
-            t.words[at] = word
-            return PMKV_OK
+    if at < t.word_count:
+        if at < t.marked_words and keep(t, place, t.words[at]) != PMKV_OK:
+            return t.status
+        t.words[at] = word
+        return PMKV_OK
     if t.word_count == t.word_capacity and enlarge(t) != PMKV_OK:
         return t.status
     if t.word_count == LINEAR:
@@ -247,6 +260,11 @@ cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
     return PMKV_OK
 
 
+cdef int txn_log(Txn* t, u64 place, u64 word) noexcept nogil:
+    """The word is to be `word` from the commit on."""
+    return set_word(t, where(t, place), place, word) if t.status == PMKV_OK else t.status
+
+
 cdef int txn_read_sealed(Txn* t, u64 place, u64* payload) noexcept nogil:
     cdef int status = unseal(t.p, place, txn_read(t, place), payload)
     return status if status == PMKV_OK else txn_fail(t, status)
@@ -259,11 +277,17 @@ cdef int txn_log_sealed(Txn* t, u64 place, u64 payload) noexcept nogil:
 cdef int txn_count(Txn* t, u64 place, u64 plus, u64 minus) noexcept nogil:
     """Changes a count; below zero it cannot have been right."""
     cdef u64 value
-    if plus == minus or txn_read_sealed(t, place, &value) != PMKV_OK:
+    cdef size_t at
+    cdef int status
+    if t.status != PMKV_OK or plus == minus:
         return t.status
-    if value + plus < minus:
-        return txn_fail(t, corrupted(t.p, PMKV_CHECK_SEAL, place))
-    return txn_log_sealed(t, place, value + plus - minus)
+    at = where(t, place)
+    status = unseal(t.p, place, t.words[at] if at < t.word_count else pmkv_load(&t.p.m, place), &value)
+    if status == PMKV_OK and value + plus < minus:
+        status = corrupted(t.p, PMKV_CHECK_SEAL, place)
+    if status != PMKV_OK:
+        return txn_fail(t, status)
+    return set_word(t, at, place, pmkv_seal(value + plus - minus))
 
 
 # ---- new data -----------------------------------------------------------------------------------
