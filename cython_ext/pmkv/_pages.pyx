@@ -67,7 +67,7 @@ cdef const u64* descriptor_line(Txn* t, u64 page, u64* copy) noexcept nogil:
 
 cdef int descriptor_change(Txn* t, u64 page, const u64* line, u64* changed) noexcept nogil:
     """The descriptor, which is `line`, is to be `changed`, whose check is computed here."""
-    cdef u64 i
+    cdef int i
     changed[CHECK_WORD] = line_check(changed)
     for i in range(DESCRIPTOR_WORDS):
         if changed[i] != line[i]:

@@ -6,6 +6,7 @@ what it has logged.  Nothing live changes before redo_commit.
 
 A *mark* is a moment of the transaction, to which it can be taken back.
 """
+from libc.stdint cimport uint32_t
 from pmkv._core cimport DESCRIPTOR_SPACE, PMKV_HASH_K0, pmkv_at, pmkv_load, u64
 from pmkv._pool cimport Pool
 
@@ -51,9 +52,9 @@ cdef struct Txn:
     u64* words
     size_t word_count
     size_t word_capacity
-    u64* table               # place -> index in the set, open addressing: generation << 32 | index
-    u64 generation           # an entry of another generation is an empty one
+    uint32_t* table          # place -> 1 + index in the set, open addressing; 0: empty
     size_t table_mask
+    bint table_is_used       # else all of it is empty
     u64 filter[FILTER_WORDS] # a bit for each line that may have a logged word
     # new data
     Range* ranges

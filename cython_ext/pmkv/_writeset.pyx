@@ -30,6 +30,7 @@ from pmkv._writeset cimport filter_index, is_own, may_be_logged, txn_read
 cdef enum:
     TABLE_MIN = 256
     LINEAR = 16
+    SPARSE = 16                   # slots of the table for each word, from which on emptying single ones is faster
     KEEP_WORDS = 1 << 14          # a larger write set is given back after the transaction
     STREAM_MIN = 1024             # from this size up a copy past the cache is faster (docs/decisions/0006)
     RANGES_MAX = 2048             # more take more bytes than an entry carries: they are flushed instead
@@ -45,13 +46,12 @@ cdef u64 NOTHING = ~<u64>0                   # of own_place
 cdef int txn_init(Txn* t, Pool* p) noexcept nogil:
     memset(t, 0, sizeof(Txn))
     t.p = p
-    t.generation = 1
     t.own_place = NOTHING
     t.word_capacity = TABLE_MIN // 2
     t.table_mask = TABLE_MIN - 1
     t.places = <u64*>malloc(t.word_capacity * 8)
     t.words = <u64*>malloc(t.word_capacity * 8)
-    t.table = <u64*>calloc(TABLE_MIN, 8)
+    t.table = <uint32_t*>calloc(TABLE_MIN, sizeof(uint32_t))
     if t.places == NULL or t.words == NULL or t.table == NULL:
         txn_free(t)
         return PMKV_NO_MEMORY
@@ -68,7 +68,8 @@ cdef void txn_free(Txn* t) noexcept nogil:
     free(t.marks)
     free(t.before)
     free(t.entry)
-    t.places = t.words = t.table = t.freed = t.counted = NULL
+    t.places = t.words = t.freed = t.counted = NULL
+    t.table = NULL
     t.ranges = NULL
     t.marks = NULL
     t.before = NULL
@@ -84,22 +85,31 @@ cdef inline void clear_filter(Txn* t) noexcept nogil:
         t.filter[filter_index(t.places[i]) >> 6] = 0
 
 
+cdef void clear_table(Txn* t) noexcept nogil:
+    cdef size_t left
+    if not t.table_is_used:
+        return
+    if t.word_count > t.table_mask // SPARSE:
+        memset(t.table, 0, (t.table_mask + 1) * sizeof(uint32_t))
+    else:
+        for left in range(t.word_count, 0, -1):
+            t.table[table_find(t, t.places[left - 1])] = 0       # W4
+    t.table_is_used = False
+
+
 cdef void forget(Txn* t) noexcept nogil:
     """Empties the transaction; memory of an unusually large one is given back."""
     cdef Pool* p = t.p
-    cdef u64 generation = t.generation, serial = t.last_serial, changes = t.changes
+    cdef u64 serial = t.last_serial, changes = t.changes
     if max(t.word_capacity, t.freed_capacity, t.before_capacity) > <size_t>KEEP_WORDS:
         txn_free(t)
         if txn_init(t, p) != PMKV_OK:
             t.status = PMKV_NO_MEMORY
             return
-        t.generation, t.last_serial, t.changes = generation, serial, changes
+        t.last_serial, t.changes = serial, changes
     if t.mark_count:
         txn_release_all(t)
-    t.generation += 1
-    if t.generation >> 31:
-        memset(t.table, 0, (t.table_mask + 1) * 8)
-        t.generation = 1
+    clear_table(t)
     clear_filter(t)
     t.word_count = t.range_count = t.freed_count = t.counted_count = 0
     t.data_size = t.spill_count = 0
@@ -161,7 +171,7 @@ cdef inline size_t home_of(const Txn* t, u64 place) noexcept nogil:
 cdef inline size_t table_find(const Txn* t, u64 place) noexcept nogil:
     """The table's slot of the place: where it is, or would go."""
     cdef size_t at = home_of(t, place)
-    while t.table[at] >> 32 == t.generation and t.places[<uint32_t>t.table[at]] != place:
+    while t.table[at] and t.places[t.table[at] - 1] != place:
         at = (at + 1) & t.table_mask
     return at
 
@@ -175,7 +185,7 @@ cdef inline size_t find(const Txn* t, u64 place) noexcept nogil:
                 return at
         return t.word_count
     at = table_find(t, place)
-    return <uint32_t>t.table[at] if t.table[at] >> 32 == t.generation else t.word_count
+    return t.table[at] - 1 if t.table[at] else t.word_count
 
 
 cdef int enlarge(Txn* t) noexcept nogil:
@@ -183,7 +193,7 @@ cdef int enlarge(Txn* t) noexcept nogil:
     cdef size_t capacity = t.word_capacity * 2
     cdef u64* places = <u64*>realloc(t.places, capacity * 8)
     cdef u64* words
-    cdef u64* table
+    cdef uint32_t* table
     if places != NULL:
         t.places = places
     if places == NULL or capacity > WORDS_MAX:
@@ -192,7 +202,7 @@ cdef int enlarge(Txn* t) noexcept nogil:
     if words == NULL:
         return txn_fail(t, PMKV_NO_MEMORY)
     t.words = words
-    table = <u64*>calloc(capacity * 2, 8)
+    table = <uint32_t*>calloc(capacity * 2, sizeof(uint32_t))
     if table == NULL:
         return txn_fail(t, PMKV_NO_MEMORY)
     free(t.table)
@@ -205,8 +215,9 @@ cdef int enlarge(Txn* t) noexcept nogil:
 
 cdef void fill_table(Txn* t) noexcept nogil:
     cdef size_t i
+    t.table_is_used = True
     for i in range(t.word_count):
-        t.table[table_find(t, t.places[i])] = t.generation << 32 | i
+        t.table[table_find(t, t.places[i])] = <uint32_t>(i + 1)
 
 
 cdef bint txn_has_logged(Txn* t, u64 place) noexcept nogil:
@@ -251,7 +262,7 @@ cdef inline int set_word(Txn* t, size_t at, u64 place, u64 word) noexcept nogil:
     if t.word_count == LINEAR:
         fill_table(t)
     if t.word_count >= LINEAR:
-        t.table[table_find(t, place)] = t.generation << 32 | t.word_count
+        t.table[table_find(t, place)] = <uint32_t>(t.word_count + 1)
     at = filter_index(place)
     t.filter[at >> 6] |= <u64>1 << (at & 63)
     t.places[t.word_count] = place
