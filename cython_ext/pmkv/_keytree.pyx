@@ -506,13 +506,14 @@ cdef int keytree_insert_owing(Txn* t, u64 root_place, const char* key, u64 key_s
     cdef int status
     if t.status != PMKV_OK:
         return t.status
+    if (path.length and path_end(path).level
+            and node_append(t, path_below(path, 1), key, key_size) != PMKV_NOT_FOUND):
+        return count_above(t, path, path.length, owed) if t.status == PMKV_OK else t.status
     make_piece(&piece, key, key_size)
     if path.length == 0:
         change.outcome, change.made = REPLACED, 1
         node_build(t, 0, &piece, 1, &change.piece[0].child)
         return change_root(t, root_place, 1, &change)
-    if path_end(path).level and node_append(t, path_below(path, 1), key, key_size) != PMKV_NOT_FOUND:
-        return count_above(t, path, path.length, owed) if t.status == PMKV_OK else t.status
     status = arrive(t.p, t, key, key_size, path, &exact)
     if status == PMKV_OK and exact:
         status = corrupted(t.p, PMKV_CHECK_TREE, path_end(path).place)

@@ -8,7 +8,7 @@ all.  What was removed stays there until the node is built anew elsewhere.
 """
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 from pmkv._blocks cimport NODE_CLASS, block_allocate
 from pmkv._core cimport *
 from pmkv._records cimport Item, record_write
@@ -197,19 +197,25 @@ cdef inline u64 stored_room(const char* key_header) noexcept nogil:
     return (KEY_HEADER + (FAR_SIZE if size & TREE_FAR else size) + 3) & ~<u64>3
 
 
-cdef inline bint share_no_more(const char* first, const char* last) noexcept nogil:
-    """Whether two entries of a node have nothing in common but its prefix."""
+cdef inline bint share_little(const char* first, const char* last) noexcept nogil:
+    """Whether two entries of a node have nothing in common but its prefix, and a byte at most."""
     cdef uint16_t a = (<const pmkv_tree_key*>first).size, b = (<const pmkv_tree_key*>last).size
-    return 0 < a < TREE_FAR and 0 < b < TREE_FAR and first[KEY_HEADER] != last[KEY_HEADER]
+    first += KEY_HEADER
+    last += KEY_HEADER
+    return 0 < a < TREE_FAR and 0 < b < TREE_FAR and (
+        first[0] != last[0] or a == 1 or b == 1 or first[1] != last[1])
 
 
 cdef int copy_leaf(Txn* t, const Node* n, const char** entries, int count, u64* place) noexcept nogil:
-    """A new leaf of entries as they are, with the prefix of another.  Half a leaf: there is room behind each."""
+    """A new leaf of entries as they are, with the prefix of another.  Half a leaf: there is room behind each.
+
+    What lies between its heap and its order means nothing, and is not written.
+    """
     cdef char image[NODE_SIZE]
     cdef pmkv_tree_node* node = <pmkv_tree_node*>image
     cdef u64 at = heap_start(n.prefix_size), room
     cdef int i
-    memset(image, 0, NODE_SIZE)
+    memset(node.order, 0, ORDER_SIZE)
     memcpy(image + 8, n.base + 8, at - 8)
     for i in range(count):
         room = stored_room(entries[i])
@@ -223,7 +229,8 @@ cdef int copy_leaf(Txn* t, const Node* n, const char** entries, int count, u64* 
     node.header = header_of(count, 0, at, 0, node_crc(node.order, count, 0, image, n.prefix_size))
     if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
         return t.status
-    return txn_data(t, place[0], image, NODE_SIZE)
+    txn_data(t, place[0], image, (at + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1))
+    return txn_data(t, place[0] + ORDER_AT, node.order, ORDER_SIZE)
 
 
 cdef void make_bound(const Node* n, const char* entry, Piece* piece) noexcept nogil:
@@ -234,7 +241,8 @@ cdef void make_bound(const Node* n, const char* entry, Piece* piece) noexcept no
 cdef int leaf_divide(Txn* t, const Node* n, int index, Piece* fresh, Piece* halves) noexcept nogil:
     """Two leaves of a full one's entries, copied as they are, and a new one that belongs at `index`.
 
-    NOT_FOUND, and nothing done, unless it is as usual: both halves share what the leaf shares, and no more.
+    NOT_FOUND, and nothing done, unless it is as usual: both halves share what the leaf shares, and no more
+    than a byte, which stays in their keys.
     """
     cdef char key[APPEND_MAX]
     cdef const char* entries[ORDER_SIZE]
@@ -257,8 +265,8 @@ cdef int leaf_divide(Txn* t, const Node* n, int index, Piece* fresh, Piece* halv
     while half * 2 < total:
         half += stored_room(entries[cut])
         cut += 1
-    if (total <= <u64>ORDER_AT * REBUILT_FILL // 8 or cut == count or not share_no_more(entries[0], entries[cut - 1])
-            or not share_no_more(entries[cut], entries[count - 1])):
+    if (total <= <u64>ORDER_AT * REBUILT_FILL // 8 or cut == count or not share_little(entries[0], entries[cut - 1])
+            or not share_little(entries[cut], entries[count - 1])):
         return PMKV_NOT_FOUND
     for i in range(cut - 1, cut + 1):            # between these two are all that come later
         if i != index and not entry_is_whole(t.p, n, <u64>(entries[i] - n.base)):
@@ -391,8 +399,14 @@ cdef int node_append(Txn* t, u64 place, const char* key, u64 key_size) noexcept 
 
 
 cdef inline bint begins_with(const char* key, u64 key_size, const pmkv_tree_node* node) noexcept nogil:
-    return (node.prefix_size <= PREFIX_MAX and key_size >= node.prefix_size
-            and memcmp(key, <const char*>node + PREFIX_AT, node.prefix_size) == 0)
+    cdef const char* prefix = <const char*>node + PREFIX_AT
+    cdef u64 at, size = node.prefix_size
+    if size > PREFIX_MAX or size > key_size:
+        return False
+    for at in range(size):        # two or three, mostly
+        if key[at] != prefix[at]:
+            return False
+    return True
 
 
 cdef int node_free_later(Txn* t, u64 place) noexcept nogil:

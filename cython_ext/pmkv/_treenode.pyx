@@ -412,10 +412,19 @@ cdef int compare_entry(Pool* p, const Node* n, int index, const char* key, u64 k
 
 cdef int node_compare(Pool* p, const Node* n, int index, const char* key, u64 key_size, int* order) noexcept nogil:
     """The same of a key that need not share the prefix."""
+    cdef u64 at = key_at(n, index), size, own, head
     order[0] = -compare_prefix(n, key, key_size)
     if order[0]:
         return PMKV_OK
-    return compare_entry(p, n, index, key + n.prefix_size, key_size - n.prefix_size, order)
+    key += n.prefix_size
+    key_size -= n.prefix_size
+    size = (<const pmkv_tree_key*>(n.base + at)).size
+    if at < ORDER_AT and size - 1 < <u64>TREE_INLINE_MAX:        # their heads decide, mostly
+        own, head = head_of_entry(n.base + at, size), head_of_key(key, key_size)
+        if own != head:
+            order[0] = 1 if own > head else -1
+            return PMKV_OK
+    return compare_entry(p, n, index, key, key_size, order)
 
 
 cdef inline int compare_prefix(const Node* n, const char* key, u64 key_size) noexcept nogil:
