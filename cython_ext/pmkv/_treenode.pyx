@@ -111,7 +111,7 @@ cdef uint32_t node_crc(const unsigned char* order, int count, int heads, const c
 
     Of heads, two are computed side by side, of every other pair each: one step waits for the one before.
     """
-    cdef uint32_t crc = ~<uint32_t>0, one = crc, other = crc
+    cdef uint32_t crc = ~<uint32_t>0, one = crc, other = crc, pair, single, last
     cdef const char* end = node + ORDER_AT
     cdef u64 at
     for at in range(0, <u64>count, 8):
@@ -123,12 +123,12 @@ cdef uint32_t node_crc(const unsigned char* order, int count, int heads, const c
     for at in range(16, <u64>(heads * HEAD_SIZE + 1), 16):
         one = pmkv_crc_u64(one, (<const u64*>(end - at))[1])
         other = pmkv_crc_u64(other, (<const u64*>(end - at))[0])
-    if heads % 4 >= 2:
-        one = pmkv_crc_u64(one, (<const u64*>(end - heads // 2 * 2 * HEAD_SIZE))[0])
-    if heads % 4 == 1:
-        one = pmkv_crc_u64(one, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
-    elif heads % 4 == 3:
-        other = pmkv_crc_u64(other, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
+    # Computed all, and then chosen: nobody could predict how many are left.
+    pair = pmkv_crc_u64(one, (<const u64*>(end - heads // 2 * 2 * HEAD_SIZE))[0])
+    single = pmkv_crc_u64(one, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
+    last = pmkv_crc_u64(other, (<const uint32_t*>(end - heads * HEAD_SIZE))[0])
+    one = pair if heads % 4 >= 2 else single if heads % 4 == 1 else one
+    other = last if heads % 4 == 3 else other
     return ~pmkv_crc_u64(crc, <u64>(~other) << 32 | <uint32_t>~one)
 
 
@@ -485,22 +485,25 @@ cdef int search(Pool* p, const Node* n, const char* key, u64 key_size, int low, 
     return PMKV_OK
 
 
-cdef inline void count_heads(const uint32_t* heads, int count, uint32_t head, int* below, int* same) noexcept nogil:
-    """How many are smaller, and how many the same: in numbers as wide as heads, so that it is done four at a time."""
-    cdef uint32_t less = 0, equal = 0
-    cdef int i
-    for i in range(count):
-        less += heads[i] < head
-        equal += heads[i] == head
+cdef inline void count_heads(const uint32_t* end, int count, uint32_t head, int* below, int* same) noexcept nogil:
+    """How many of those before `end` are smaller, and how many the same.
+
+    In numbers as wide as heads, so that it is done four at a time.  What lies in front of them is read along, and
+    not counted: nobody could predict how many are left.
+    """
+    cdef uint32_t less = 0, equal = 0, i, some = (<uint32_t>count + 3) & ~<uint32_t>3, none = some - <uint32_t>count
+    end -= some
+    for i in range(some):
+        less += (end[i] < head) & (i >= none)
+        equal += (end[i] == head) & (i >= none)
     below[0], same[0] = <int>less, <int>equal
 
 
 cdef int search_heads(Pool* p, const Node* n, const char* key, u64 key_size, int low, int* index,
                       bint* exact) noexcept nogil:
     """The same in a parent: its heads decide, and only keys that begin as this one are searched."""
-    cdef const uint32_t* heads = <const uint32_t*>(n.base + ORDER_AT) - n.heads
     cdef int below, same
-    count_heads(heads, n.heads, short_head(key, key_size), &below, &same)
+    count_heads(<const uint32_t*>(n.base + ORDER_AT), n.heads, short_head(key, key_size), &below, &same)
     if same == 0:
         index[0] = max(low, below)
         return PMKV_OK
