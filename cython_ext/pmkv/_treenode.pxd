@@ -17,6 +17,7 @@ cdef enum:
     PREFIX_AT = 12
     PREFIX_MAX = 128
     ORDER_SIZE = 64              # of an order, in bytes
+    ORDER_WORDS = 8
     ORDER_AT = NODE_SIZE - 2 * ORDER_SIZE
     TAIL_AT = 63                 # in an order: where the tail begins; of a parent, how many heads there are
     TAIL_MAX = 15                # keys, from which on an insert brings them into the order

@@ -113,9 +113,12 @@ cdef uint32_t node_crc(const unsigned char* order, int count, int heads, const c
     """
     cdef uint32_t crc = ~<uint32_t>0, one = crc, other = crc, pair, single, last
     cdef const char* end = node + ORDER_AT
+    cdef uint32_t after[ORDER_WORDS + 1]          # so many words of the order
     cdef u64 at
-    for at in range(0, <u64>count, 8):
-        crc = pmkv_crc_u64(crc, (<const u64*>(order + at))[0])
+    after[0] = crc
+    for at in range(ORDER_WORDS):
+        after[at + 1] = pmkv_crc_u64(after[at], (<const u64*>(order + at * 8))[0])
+    crc = after[(count + 7) // 8]
     for at in range(8, heap_start(prefix_size), 8):
         crc = pmkv_crc_u64(crc, (<const u64*>(node + at))[0])
     if heads == 0:
