@@ -16,6 +16,7 @@ from pmkv._mapping cimport (
     LEVELS, Probe, alternate_of, bits_of, depth_of, mapping_locate, place_of, slot_place, tag_at,
 )
 from pmkv._pool cimport Pool, page_place
+from pmkv._records cimport record_prefetch
 from pmkv._writeset cimport Txn
 
 cdef extern from *:
@@ -89,7 +90,6 @@ cdef void ahead_fetch(const Pool* p, Ahead* ring, u64 first, u64 end) noexcept n
     Done twice for each key, some time after each other, it leaves only what is rare to mapping_match().
     """
     cdef u64 fetched[RING]
-    cdef const char* lines
     cdef Ahead* a
     cdef u64 i
     cdef int j, count = 0
@@ -101,7 +101,4 @@ cdef void ahead_fetch(const Pool* p, Ahead* ring, u64 first, u64 end) noexcept n
         fetched[count] = a.record | a.bucket
         count += 1
     for j in range(count):
-        lines = <const char*>pmkv_at(&p.m, fetched[j])
-        pmkv_prefetch(lines)
-        pmkv_prefetch(lines + LINE_SIZE)
-        pmkv_prefetch(lines + 2 * LINE_SIZE)
+        record_prefetch(p, fetched[j])

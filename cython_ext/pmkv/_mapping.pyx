@@ -28,7 +28,7 @@ from pmkv._blocks cimport NODE_CLASS, block_allocate, block_free
 from pmkv._core cimport *
 from pmkv._pages cimport Head, descriptor_read, pages_allocate, pages_free
 from pmkv._pool cimport Pool, corrupted, descriptor_place, page_place, place_page
-from pmkv._records cimport RECORD_HEADER, Record, record_body_is_whole, record_parse, same_bytes
+from pmkv._records cimport RECORD_HEADER, Record, record_body_is_whole, record_parse, record_prefetch, same_bytes
 from pmkv._writeset cimport Txn, txn_data, txn_fail, txn_line, txn_log, txn_push, txn_read
 
 cdef enum:
@@ -130,19 +130,12 @@ cdef void mapping_prefetch_record(const Pool* p, Probe* probe) noexcept nogil:
     same = pmkv_arch_match8(bucket, probe.tag, SLOT_TAG_MASK | SLOT_ALTERNATE)
     if same:
         probe.slot = slot_place(probe.leaf, probe.home, __builtin_ctz(same))
-        prefetch_record_lines(<const char*>pmkv_at(&p.m, place_of(bucket[__builtin_ctz(same)])))
-
-
-cdef inline void prefetch_record_lines(const char* record) noexcept nogil:
-    """The lines of a small record miss together, not one after the other."""
-    pmkv_prefetch(record)
-    pmkv_prefetch(record + LINE_SIZE)
-    pmkv_prefetch(record + 2 * LINE_SIZE)
+        record_prefetch(p, place_of(bucket[__builtin_ctz(same)]))
 
 
 cdef inline int try_slot(Pool* p, u64 place, u64 word, const char* key, u64 key_size, Record* r) noexcept nogil:
     cdef int status
-    prefetch_record_lines(<const char*>pmkv_at(&p.m, place_of(word)))
+    record_prefetch(p, place_of(word))
     if not pmkv_check(&p.m, PMKV_CHECK_SEAL, pmkv_is_sealed(word)):
         return corrupted(p, PMKV_CHECK_SEAL, place)
     status = record_parse(p, place_of(word), r)

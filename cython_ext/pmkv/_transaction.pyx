@@ -24,7 +24,8 @@ from pmkv._mapping cimport (
     mapping_remove, mapping_replace,
 )
 from pmkv._records cimport (
-    Record, record_allocate_all, record_coding, record_commit, record_parse, record_verify, record_write_at,
+    Record, record_allocate_all, record_coding, record_commit, record_parse, record_prefetch, record_verify,
+    record_write_at,
 )
 from pmkv._writeset cimport (
     Txn, is_own, txn_count, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
@@ -128,6 +129,7 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         keytree_fetch_parent(t.p, &path)
     if mode == PUT_ALWAYS:        # while they come
         record_allocate_all(t, item, 1, &place)
+        record_prefetch(t.p, place)
     status = put(t, namespace, item, mode, &probe, place, &sums)
     if status != PMKV_OK:
         return status
@@ -280,6 +282,8 @@ cdef int put_few(Txn* t, u64 namespace, const Item* items, u64 count, Sums* sums
             if i == 0 and record_allocate_all(t, items, count, places) != PMKV_OK:
                 break
             located = count
+        if i + 1 < count:
+            record_prefetch(t.p, places[i + 1])
         leaf = probes[i].leaf
         if t.status != PMKV_OK or put(t, namespace, &items[i], PUT_ALWAYS, &probes[i], places[i], sums) < 0:
             break
