@@ -16,7 +16,7 @@ Threads: readers take no lock; between two commits nothing that they can reach c
 """
 from libc.string cimport memset
 from pmkv._core cimport *
-from pmkv._pages cimport pages_are_free
+from pmkv._pages cimport descriptor_prefetch, pages_are_free
 from pmkv._pool cimport Pool, corrupted, unseal
 from pmkv._writeset cimport Txn, txn_count, txn_fail, txn_log, txn_log_sealed, txn_push
 from pmkv._treebuild cimport (
@@ -469,7 +469,9 @@ cdef int count_above(Txn* t, const Path* path, int parents, Owed* owed) noexcept
 
 cdef int divide(Txn* t, const Node* leaf, int index, Piece* piece, Change* change) noexcept nogil:
     """A leaf that has no room for one more entry."""
-    cdef int status = leaf_divide(t, leaf, index, piece, change.piece)
+    cdef int status
+    descriptor_prefetch(t.p, leaf.place)
+    status = leaf_divide(t, leaf, index, piece, change.piece)
     if status == PMKV_NOT_FOUND:
         return rebuild(t, leaf, index, 0, piece, 1, change)
     change.outcome, change.made = REPLACED, 2

@@ -1,7 +1,7 @@
 """_pages.pxd (L2): runs of pages, and the descriptors that say what they are."""
 from libc.stdint cimport uint32_t
-from pmkv._core cimport u64
-from pmkv._pool cimport Pool
+from pmkv._core cimport pmkv_at, pmkv_prefetch, u64
+from pmkv._pool cimport Pool, descriptor_place, place_page
 from pmkv._writeset cimport Txn
 
 cdef enum:
@@ -26,6 +26,10 @@ cdef inline void read_head(const u64* line, Head* head) noexcept nogil:
     head.page_count = line[0] >> 32
     head.prev = <uint32_t>line[1]
     head.next = line[1] >> 32
+
+cdef inline void descriptor_prefetch(const Pool* p, u64 place) noexcept nogil:
+    """Asks for the descriptor of the page there: who frees what lies in it will need it."""
+    pmkv_prefetch(pmkv_at(&p.m, descriptor_place(place_page(p, place))))
 
 cdef const u64* descriptor_line(Txn* t, u64 page, u64* copy) noexcept nogil
 cdef int descriptor_change(Txn* t, u64 page, const u64* line, u64* changed) noexcept nogil

@@ -23,6 +23,7 @@ from pmkv._mapping cimport (
     mapping_match, mapping_next_leaf, mapping_prefetch_bucket, mapping_prefetch_record,
     mapping_remove, mapping_replace,
 )
+from pmkv._pages cimport descriptor_prefetch
 from pmkv._records cimport (
     Record, record_allocate_all, record_coding, record_commit, record_parse, record_prefetch, record_verify,
     record_write_at,
@@ -169,6 +170,7 @@ cdef inline int write(Txn* t, u64 namespace, const Item* item, u64* place) noexc
 cdef int update(Txn* t, u64 namespace, const Item* item, const Probe* probe, const Record* old, u64 place,
                 Sums* sums) noexcept nogil:
     """A new record takes the place of the old one."""
+    descriptor_prefetch(t.p, old.place)
     sums.bytes_gone += size_of(old)
     coding_forget(t, old)         # first: it may leave its slot to the new one
     if write(t, namespace, item, &place) != PMKV_OK:
@@ -219,6 +221,7 @@ cdef int delete(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* pro
         status = is_there(t, &old)
     if status != PMKV_OK:
         return status
+    descriptor_prefetch(t.p, old.place)
     expiry_forget(t, &old)
     coding_forget(t, &old)
     ordered = is_ordered(t, namespace)
