@@ -23,6 +23,7 @@ cdef enum:
     NODE_BITS = 7                 # 2**7 words
     CHANGE_MAX = 3 * 160 + 32     # bytes that a change may append: three entries, and what aligns them
     HEADS_ROOM = 64               # bytes, of their heads and what lies with them in whole granules
+    HALF_LEAF = 576               # bytes, with what it has in front of its keys
     SHORT_ENTRY = 32              # bytes of an entry that are copied without asking how many it has
     APPEND_MAX = 16 + KEY_HEADER + 128 + 16       # the same of one key, whole granules
 
@@ -206,7 +207,16 @@ cdef inline bint share_little(const char* first, const char* last) noexcept nogi
         first[0] != last[0] or a == 1 or b == 1 or first[1] != last[1])
 
 
-cdef int copy_leaf(Txn* t, const Node* n, const char** entries, int count, u64* place) noexcept nogil:
+cdef int allocate_leaf(Txn* t, u64* place) noexcept nogil:
+    """Room for a leaf, of which the first half is asked for."""
+    cdef u64 at
+    if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) == PMKV_OK:
+        for at in range(0, HALF_LEAF, 64):
+            pmkv_prefetch(pmkv_at(&t.p.m, place[0] + at))
+    return t.status
+
+
+cdef int copy_leaf(Txn* t, const Node* n, const char** entries, int count, u64 place) noexcept nogil:
     """A new leaf of entries as they are, with the prefix of another.  Half a leaf: there is room behind each.
 
     What lies between its heap and its order means nothing, and is not written.
@@ -227,10 +237,8 @@ cdef int copy_leaf(Txn* t, const Node* n, const char** entries, int count, u64* 
     memset(image + at, 0, SHORT_ENTRY)
     node.order[TAIL_AT] = <unsigned char>(at // UNIT)
     node.header = header_of(count, 0, at, 0, node_crc(node.order, count, 0, image, n.prefix_size))
-    if block_allocate(t, NODE_CLASS + NODE_BITS, NODE_SIZE, place) != PMKV_OK:
-        return t.status
-    txn_data(t, place[0], image, (at + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1))
-    return txn_data(t, place[0] + ORDER_AT, node.order, ORDER_SIZE)
+    txn_data(t, place, image, (at + GRANULE_SIZE - 1) & ~(GRANULE_SIZE - 1))
+    return txn_data(t, place + ORDER_AT, node.order, ORDER_SIZE)
 
 
 cdef void make_bound(const Node* n, const char* entry, Piece* piece) noexcept nogil:
@@ -278,8 +286,10 @@ cdef int leaf_divide(Txn* t, const Node* n, int index, Piece* fresh, Piece* halv
         beside[1].key = fresh.key
     pieces_separate(0, beside, 1, &halves[1])
     halves[0].count, halves[1].count = cut, count - cut
-    copy_leaf(t, n, entries + cut, count - cut, &halves[1].child)
-    return copy_leaf(t, n, entries, cut, &halves[0].child)
+    if allocate_leaf(t, &halves[1].child) == PMKV_OK and allocate_leaf(t, &halves[0].child) == PMKV_OK:
+        copy_leaf(t, n, entries + cut, count - cut, halves[1].child)
+        copy_leaf(t, n, entries, cut, halves[0].child)
+    return t.status
 
 
 cdef void copy_prefix(const Parts* key, u64 size, char* out) noexcept nogil:
