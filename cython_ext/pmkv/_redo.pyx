@@ -36,7 +36,6 @@ cdef enum:
     RANGE_WORDS_TRACED = 100      # so that the simulator sees more than one
     CARRIED_MAX = 4 << 10         # bytes of data that an entry carries
     CARRIED_MAX_PAGE = 32 << 10   # in the page domain, where a second sync costs more than copying
-    AHEAD = 16                    # words
     RECENT = 128                  # lines that flush_applied remembers
 
 
@@ -107,8 +106,6 @@ cdef void apply(Pool* p, const u64* places, const u64* words, size_t count) noex
     cdef size_t i
     pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
     for i in range(count):
-        if i + AHEAD < count:     # of a batch: each lies in another line
-            pmkv_prefetch(pmkv_at(&p.m, places[i + AHEAD]))
         pmkv_store(&p.m, places[i], words[i])
     pmkv_atomic_store(&p.apply_sequence, p.apply_sequence + 1)
 

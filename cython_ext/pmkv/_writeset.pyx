@@ -165,8 +165,7 @@ cdef int txn_push(Txn* t, u64** list, size_t* count, size_t* capacity, u64 value
 # Up to LINEAR words the set is searched in order, without a table: a single put logs half a dozen.
 
 cdef inline size_t home_of(const Txn* t, u64 place) noexcept nogil:
-    """The eight words of a line lie side by side."""
-    return ((place >> 6) * PMKV_HASH_K0 >> 32 << 3 | place >> 3 & 7) & t.table_mask
+    return <size_t>((place * PMKV_HASH_K0) >> 32) & t.table_mask
 
 
 cdef inline size_t table_find(const Txn* t, u64 place) noexcept nogil:
@@ -232,12 +231,11 @@ cdef u64 txn_read_logged(Txn* t, u64 place) noexcept nogil:
 
 cdef void txn_read_line(Txn* t, u64 place, u64* words) noexcept nogil:
     """The eight words of the line at `place`."""
-    cdef size_t i, home
+    cdef size_t i
     memcpy(words, pmkv_at(&t.p.m, place), LINE_SIZE)
     if t.word_count > LINEAR:
-        home = home_of(t, place)
         for i in range(8):
-            if t.table[home + i]:
+            if t.table[home_of(t, place + i * 8)]:
                 words[i] = txn_read_logged(t, place + i * 8)
         return
     for i in range(t.word_count):
