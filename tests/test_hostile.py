@@ -23,6 +23,7 @@ from pmkv._layout import crc32c, is_sealed, seal
 PAYLOAD = (1 << 56) - 1
 HEADER_SIZE, DESCRIPTORS_END = 2 << 20, 4 << 20
 KEYS = 1500
+RECORDS = 3  # the kind of a block of records
 
 
 def sound_pool(path: Path) -> bytes:
@@ -54,14 +55,65 @@ def craft_word(pool: bytearray, places: list[int], rng: random.Random) -> None:
     struct.pack_into("<Q", pool, place, seal(new & PAYLOAD))
 
 
+def used_descriptors(pool: bytes | bytearray) -> list[int]:
+    return [at for at in range(HEADER_SIZE, DESCRIPTORS_END, 64) if any(pool[at : at + 64])]
+
+
+def check_anew(pool: bytearray, place: int) -> None:
+    """The check of the descriptor there, as it is now."""
+    line = pool[place : place + 24] + bytes(8) + pool[place + 32 : place + 64]
+    struct.pack_into("<Q", pool, place + 24, crc32c(bytes(line)) ^ crc32c(bytes(64)))
+
+
 def craft_descriptor(pool: bytearray, rng: random.Random) -> None:
-    used = [at for at in range(HEADER_SIZE, DESCRIPTORS_END, 64) if any(pool[at : at + 64])]
-    place = rng.choice(used)
-    line = bytearray(pool[place : place + 64])
-    line[rng.choice((*range(24), *range(32, 64)))] ^= rng.randrange(1, 256)
-    line[24:32] = bytes(8)
-    struct.pack_into("<Q", line, 24, crc32c(bytes(line)) ^ crc32c(bytes(64)))
-    pool[place : place + 64] = line
+    place = rng.choice(used_descriptors(pool))
+    pool[place + rng.choice((*range(24), *range(32, 64)))] ^= rng.randrange(1, 256)
+    check_anew(pool, place)
+
+
+def put_another(db: pmkv.Store) -> None:
+    db[b"yek"] = b"eulav"
+
+
+def delete_it(db: pmkv.Store) -> None:
+    del db[b"key"]
+
+
+def block_of_records(path: Path) -> tuple[bytes, int]:
+    """A pool with one record, and where the descriptor of its block lies."""
+    with pmkv.open(path, ordered=False) as db:
+        db[b"key"] = b"value"
+    pool = path.read_bytes()
+    (place,) = (at for at in used_descriptors(pool) if pool[at] == RECORDS)
+    return pool, place
+
+
+@pytest.mark.parametrize("write", [put_another, delete_it])
+def test_nothing_is_written_by_a_damaged_descriptor(
+    pool_path: Path, write: Callable[[pmkv.Store], None]
+) -> None:
+    pool, place = block_of_records(pool_path)
+    for at in range(place, place + 64):
+        damaged = bytearray(pool)
+        damaged[at] ^= 1 << at % 8
+        pool_path.write_bytes(damaged)
+        with pmkv.open(pool_path) as db:
+            with pytest.raises(pmkv.CorruptedError):
+                write(db)
+            assert dict(db) == {b"key": b"value"}
+
+
+def test_a_block_of_another_class_is_not_allocated_from(pool_path: Path) -> None:
+    """Its check fits; but what would lie there is of another size."""
+    pool, place = block_of_records(pool_path)
+    crafted = bytearray(pool)
+    crafted[place + 1] += 1
+    check_anew(crafted, place)
+    pool_path.write_bytes(crafted)
+    with pmkv.open(pool_path) as db:
+        with pytest.raises(pmkv.CorruptedError):
+            put_another(db)
+        assert dict(db) == {b"key": b"value"}
 
 
 def use(path: Path, flag: Any) -> None:

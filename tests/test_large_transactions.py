@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -136,6 +137,36 @@ def test_what_is_rolled_back_of_a_large_transaction_leaves_the_rest(db: pmkv.Sto
                 raise ZeroDivisionError
     assert dict(db) == {key(i): b"%d" % i for i in range(50_000)}
     assert db.check() == []
+
+
+def use_smaller_ones_after_a_large_one(place: Place) -> None:
+    """Of each so many words that the large one's table is emptied one by one."""
+    with place.open() as db:
+        with db.begin(write=True) as txn:
+            in_any_order(txn, 2000)
+        model = {key(i): b"%d" % i for i in range(2000)}
+        for turn in range(2000):
+            fresh = {key(10_000 + turn * 20 + i): b"%d" % turn for i in range(20)}
+            with db.begin(write=True) as txn:
+                txn.put_many(fresh)
+                if turn % 3 == 0:
+                    with contextlib.suppress(ZeroDivisionError), txn.savepoint():
+                        txn.put_many((name, b"") for name in [*fresh, key(turn)])
+                        raise ZeroDivisionError
+                if turn % 5 == 0:
+                    txn.abort()
+                    continue
+            model |= fresh
+        assert dict(db) == model
+        assert db.check() == []
+
+
+@pytest.mark.parametrize("persistence", ["process", "cacheline"])
+def test_smaller_ones_after_a_large_one(
+    pool_path: Path, persistence: str, in_child: Callable[..., Any]
+) -> None:
+    """What is left of one in the table would be in the way of those that follow."""
+    in_child(use_smaller_ones_after_a_large_one, Place(pool_path, persistence))
 
 
 # -- killed --------------------------------------------------------------------------------------

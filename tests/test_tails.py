@@ -281,7 +281,9 @@ def test_halves_of_a_leaf_keep_one_byte_that_they_share(
 ) -> None:
     """Each half has its own bytes in front; one of them is not worth building all entries anew."""
     rng = random.Random(11)
-    keys = [bytes([half]) * shared + rng.randbytes(10 - shared) for _ in range(28) for half in (16, 32)]
+    keys = [
+        bytes([half]) * shared + rng.randbytes(10 - shared) for _ in range(28) for half in (16, 32)
+    ]
     with pmkv.open(pool_path) as db:
         for key in keys:
             db[key] = b""
@@ -290,7 +292,9 @@ def test_halves_of_a_leaf_keep_one_byte_that_they_share(
     memory = pool_path.read_bytes()
     places = leaves(pool_path, with_tails=True) + leaves(pool_path, with_tails=False)
     assert len(places) == 2
-    assert {int.from_bytes(memory[place + 8 : place + 10], "little") for place in places} == prefixes
+    assert {
+        int.from_bytes(memory[place + 8 : place + 10], "little") for place in places
+    } == prefixes
 
 
 def use_leaves_of_doubles(path: Path, sound: bytes, leaf: int) -> None:
