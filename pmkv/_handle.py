@@ -265,7 +265,7 @@ class Store(_store.Core, _WithNamespaces):
         with self._closing_file:  # who comes second may open the pool again when this is over
             if self._writeback is not None:
                 self._writeback.stop()
-            if self._file is not None:
+            if self._file is not None and not self._leave_to_views(self._file):
                 self._detach()
                 self._file.unlock()
 
@@ -280,7 +280,7 @@ class Store(_store.Core, _WithNamespaces):
 
     def __del__(self) -> None:
         try:
-            with contextlib.suppress(BufferError):  # views that die with the store: nothing is lost
+            with contextlib.suppress(BufferError):  # then the file is theirs
                 self._close()
         finally:
             self._close_file()

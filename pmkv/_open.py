@@ -103,7 +103,9 @@ def _holder(fd: int) -> str:
         if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == wanted and fields[4].isdigit():
             pid = int(fields[4])
             if pid == os.getpid():
-                return f"this process ({pid}) through another handle"
+                return (
+                    f"this process ({pid}), through another handle or a view of one that is gone,"
+                )
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
                 words = command.replace(b"\0", b" ").decode(errors="replace").strip()

@@ -31,6 +31,7 @@ cdef class Engine:
     cdef unsigned long writer_thread  # who has `lock`
     cdef u64 busy                 # readers that have released the GIL
     cdef u64 views
+    cdef int views_process        # where the store is gone and views are not: they have the file; 0: it is the store's
     cdef u64 replayed
     cdef u64 swept                # keys that expired and were taken away
     cdef u64 next_expiry          # nothing expires before; 0: nothing does

@@ -57,6 +57,12 @@ cdef extern from *:
 
 cdef extern from "unistd.h" nogil:
     int usleep(unsigned)
+    int getpid()
+    int close(int)
+
+cdef extern from "sys/file.h" nogil:
+    int LOCK_UN
+    int flock(int, int)
 
 cdef enum:
     LEAST_PAGES = 64
@@ -112,11 +118,17 @@ cdef class Engine:
             raise MemoryError
 
     def __dealloc__(self):
+        if self.views_process and self.views_process != getpid():     # forked since: the pool is the parent's
+            self.usable = False
         if self.usable and self.pool.writable and self.pool.m.fd >= 0:
             redo_checkpoint(&self.pool)
         pool_settle(&self.pool)
         if self.pool.m.data != NULL:
             pool_unmap(&self.pool)
+        if self.views_process:
+            if self.usable:           # what a child has inherited would keep the lock
+                flock(self.pool.m.fd, LOCK_UN)
+            close(self.pool.m.fd)
         txn_free(&self.txn)
         pins_free(&self.pins)
         if self.lock != NULL:
@@ -612,6 +624,17 @@ cdef class Engine:
         while self.closing and self.closing_thread != me:
             with nogil:
                 usleep(100)
+
+    def leave_to_views(self, file):
+        """If views outlive the store, its open file is theirs, with the lock: what they show must not change.
+
+        Whoever drops the last one closes the pool.  Returns whether there are any.
+        """
+        if not self.usable or self.views == 0:
+            return False
+        pool_settle(&self.pool)       # no thread is at work that a child of fork would wait for
+        file.number, self.views_process = -1, getpid()
+        return True
 
     def detach(self):
         """The descriptor is about to be closed: nothing may use its number any more."""

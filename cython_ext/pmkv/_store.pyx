@@ -192,6 +192,9 @@ cdef class Core(Table):
     def _close(self):
         return self.e.close()
 
+    def _leave_to_views(self, file):
+        return self.e.leave_to_views(file)
+
     def _detach(self):
         self.e.detach()
 

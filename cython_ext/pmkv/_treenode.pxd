@@ -22,6 +22,7 @@ cdef enum:
     TAIL_AT = 63                 # in an order: where the tail begins; of a parent, how many heads there are
     TAIL_MAX = 15                # keys, from which on an insert brings them into the order
     KEY_HEADER = sizeof(pmkv_tree_key)
+    ENTRY_LIKELY = KEY_HEADER + 16       # bytes of a leaf's entry
     HEAD_SIZE = 4
     HEADS_MAX = 128
     WORD = 8

@@ -90,12 +90,15 @@ cdef void node_prefetch(const Pool* p, u64 place) noexcept nogil:
 
 
 cdef void node_prefetch_to_append(Txn* t, u64 place) noexcept nogil:
-    """What an insert into the leaf will need: its first line should be there."""
+    """What an insert into the leaf will need: its first line should be there.
+
+    All of it, where the tail goes into the order, and where there is hardly room for one more key.
+    """
     cdef u64 header
     if not node_is_inside(t.p, place):
         return
     header = tree_word(t.p, t, place)
-    if tail_of(header) >= TAIL_MAX:
+    if tail_of(header) >= TAIL_MAX or heap_of(header) + ENTRY_LIKELY > <u64>ORDER_AT:
         node_prefetch(t.p, place)
     else:
         pmkv_prefetch(<const char*>pmkv_at(&t.p.m, place) + min(heap_of(header), <u64>ORDER_AT))
