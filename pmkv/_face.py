@@ -179,9 +179,9 @@ class Face(Table, MutableMapping[Any, Any]):
         """A place among the keys that moves; the methods of pmkv._scan.Cursor say how."""
         return _scan.Cursor(self)
 
-    def key_at(self, index: int) -> Any:
-        """The key that `index` others are smaller than, -1 for the last, without walking."""
-        return _scan.key_at(self, index)
+    def key_at(self, i: int) -> Any:
+        """The key that `i` others are smaller than, -1 for the last, without walking."""
+        return _scan.key_at(self, i)
 
     def sample(self, n: int) -> list[Any]:
         """`n` different keys at random, or all if there are fewer.
@@ -198,15 +198,13 @@ class Face(Table, MutableMapping[Any, Any]):
             with contextlib.suppress(IndexError):  # expired or deleted meanwhile
                 return [self.key_at(index) for index in indexes]
 
-    def put_array(
-        self, key: Key, array: Any, *, ttl: float | datetime.timedelta | None = None
-    ) -> None:
-        """Stores a NumPy array, or what NumPy makes one of: dtype, shape, order and data.
+    def put_array(self, key: Key, a: Any, *, ttl: float | datetime.timedelta | None = None) -> None:
+        """Stores `a`, a NumPy array, or what NumPy makes one of: dtype, shape, order and data.
 
         Its data lie from a page's start on, if they are larger than a page. Raises ValueTypeError
         for an array of Python objects.
         """
-        self._put_until(key, _arrays.stored(array), self._expiry_after(ttl))
+        self._put_until(key, _arrays.stored(a), self._expiry_after(ttl))
 
     def array(self, key: Key, *, writable: bool = False) -> numpy.ndarray[Any, Any]:
         """The array of put_array() on the pool's own memory, without a copy; it cannot be written.

@@ -96,6 +96,42 @@ def test_info_says_the_max_size_that_holds(pool_path: Path) -> None:
         assert db.info()["max_size"] == 8 << 20
 
 
+def test_a_full_pool_says_how_far_it_may_grow(pool_path: Path) -> None:
+    with pmkv.open(pool_path, max_size="64 MiB") as db:
+        with pytest.raises(pmkv.PoolFullError, match=r"may grow to (63\.9|64\.0) MiB \(max_size\)"):
+            db[b"k"] = bytes(100 << 20)
+        assert db.info()["file_size"] < 10 << 20
+
+
+def test_names_of_parameters_are_those_of_the_contract() -> None:
+    for kind in (pmkv.Store, pmkv.Namespace, pmkv.Transaction):
+        assert list(inspect.signature(kind.key_at).parameters) == ["self", "i"]
+        assert list(inspect.signature(kind.put_array).parameters)[:3] == ["self", "key", "a"]
+
+
+def test_dropping_what_is_not_there_says_where_to_look(pool_path: Path) -> None:
+    with pmkv.open(pool_path) as db, pytest.raises(pmkv.NotFoundError, match=r"namespaces\(\)"):
+        db.drop("nothing")
+
+
+def test_a_cursor_moves_to_keys_only_and_ends_with_its_store(pool_path: Path) -> None:
+    nothing: Any = None
+    with pmkv.open(pool_path) as db:
+        db[b"k"] = b"v"
+        cursor = db.cursor()
+        assert cursor.first() and cursor.key() == b"k"
+        for move in (cursor.set_key, cursor.set_range):
+            with pytest.raises(pmkv.InvalidKeyError):
+                move(nothing)
+        with db.snapshot() as moment:
+            past = moment.cursor()
+            assert past.last()
+        with pytest.raises(pmkv.ClosedError):
+            past.key()
+    with pytest.raises(pmkv.ClosedError):
+        cursor.key()
+
+
 @pytest.mark.parametrize("flag", ["c", "n"])
 @pytest.mark.parametrize("there", [False, True])
 def test_a_symbolic_link_is_followed_and_stays(tmp_path: Path, flag: Any, there: bool) -> None:

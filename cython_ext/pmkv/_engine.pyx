@@ -229,7 +229,8 @@ cdef class Engine:
                                       "nothing was lost, reads and deletes go on; delete keys or make room"
                                       f"{kept}", self.path)
         if status == PMKV_FULL:
-            raise PoolFullError(28, f"max_size reached at {human(self.file_size())}; nothing was lost, reads and "
+            limit = human(file_size_for(&self.pool, self.pool.max_pages))
+            raise PoolFullError(28, f"no room: the pool may grow to {limit} (max_size); nothing was lost, reads and "
                                     f"deletes go on; delete keys, or open with a larger max_size{kept}", self.path)
         if status == PMKV_ADDRESS_SPACE:
             raise PoolFullError(12, "the address range reserved for this pool is used up; close it and open it "

@@ -157,7 +157,7 @@ def drop(Table source not None, name):
     """Deletes the namespace, with all of its keys.  NotFoundError if it is not there."""
     cdef bytes raw = raw_name(name)
     if find(source, raw) == 0:
-        raise NotFoundError(name)
+        raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}; namespaces() lists them")
     if hide(source, raw) == PMKV_FULL:   # no room for another name: its keys make some
         table_of(source, raw)._delete_in_slices(SLICE)
         if hide(source, raw) == PMKV_FULL:

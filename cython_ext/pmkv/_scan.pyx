@@ -660,16 +660,17 @@ cdef class Cursor:
 
     def set_key(self, key):
         """Moves to this key; whether it is there."""
-        wanted = bound(key)
+        wanted = as_bytes(key, True)
         found = neighbour(self.table, wanted, True, True)
         return self.go(found if found == wanted else None)
 
     def set_range(self, key):
         """Moves to the first key that is not smaller; whether there is one."""
-        return self.go(neighbour(self.table, bound(key), True, True))
+        return self.go(neighbour(self.table, as_bytes(key, True), True, True))
 
     def key(self):
         """The key that it is on, or None."""
+        self.table.need_reader()
         return None if self.at is None else given_key(self.table, self.at)
 
     def value(self):
