@@ -7,6 +7,7 @@ file lies in the page cache alone makes several per cent.  See docs/decisions/00
 from __future__ import annotations
 
 import argparse
+import collections
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 PERCENTILES = (5, 10, 25, 50)
-OPERATIONS = ("put", "put_many", "overwrite", "get")
+OPERATIONS = ("put", "put_many", "overwrite", "get", "scan", "range")
 
 
 def measure(operation: str, ordered: bool, keys: int, slices: int, size: int) -> None:
@@ -41,6 +42,11 @@ def measure(operation: str, ordered: bool, keys: int, slices: int, size: int) ->
                 if operation == "put_many":
                     for at in range(0, size, 1000):
                         db.put_many(pairs[at : at + 1000])
+                elif operation == "scan":
+                    collections.deque(db.items(limit=size), maxlen=0)
+                elif operation == "range":
+                    for name in some[: size // 100]:
+                        collections.deque(db.items(start=name, limit=100), maxlen=0)
                 elif operation == "get":
                     for name in some:
                         db.get(name)

@@ -11,9 +11,14 @@ import os
 
 
 class Descriptor:
-    """An open file; `number` is -1 when it is closed. Whoever has it last closes it."""
+    """An open file; `number` is -1 when it is closed. Whoever has it last closes it.
+
+    One that is `adopted` is closed by its owner's finalizer. The collector runs those of a cycle in
+    any order, and what the owner still does with the number must not meet another file.
+    """
 
     number = -1  # of the class: Ctrl-C may come before anything else is there
+    adopted = False
 
     def __init__(self, path: str, flags: int, mode: int = 0o777) -> None:
         self.number = os.open(path, flags | os.O_CLOEXEC, mode)
@@ -33,4 +38,6 @@ class Descriptor:
             finally:
                 os.close(number)
 
-    __del__ = close
+    def __del__(self) -> None:
+        if not self.adopted:
+            self.close()

@@ -115,6 +115,7 @@ class Store(_store.Core, _WithNamespaces):
         self._file, self._flag, self._medium, self._options_given = file, flag, medium, options
         self._serializer, self._open_other = serializer, open_other
         self._writeback, self._closing_file = writeback, threading.RLock()
+        file.adopted = True
         self._speak(serializer.dumps, serializer.loads)
 
     def __enter__(self) -> Self:
@@ -281,6 +282,8 @@ class Store(_store.Core, _WithNamespaces):
             self._file.close()  # the lock is the open file's, which the parent still has: it stays
 
     def __del__(self) -> None:
+        if self._file is not None:
+            self._file.adopted = False
         try:
             with contextlib.suppress(BufferError):  # then the file is theirs
                 self._close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -110,6 +111,23 @@ def killed_child() -> Callable[..., None]:
         assert child.exitcode == -signal.SIGKILL
 
     return call
+
+
+@contextlib.contextmanager
+def waiting_child() -> Iterator[None]:
+    """Forks a process that has all that this one has, and does nothing until the end."""
+    waiting, release = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(release)
+        os.read(waiting, 1)
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.close(release)
+        os.close(waiting)
+        os.waitpid(pid, 0)
 
 
 @pytest.fixture

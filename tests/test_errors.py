@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import waiting_child
 
 import pmkv
 
@@ -680,20 +681,10 @@ def test_a_view_taken_before_a_fork_can_be_read_in_the_child(
 
 def test_the_parent_can_close_and_open_again_while_its_child_lives(pool: Path) -> None:
     db = pmkv.open(pool)
-    waiting, release = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(release)
-        os.read(waiting, 1)
-        os._exit(0)
-    try:
+    with waiting_child():
         db.close()
         with pmkv.open(pool) as again:
             assert len(again) == 100
-    finally:
-        os.close(release)
-        os.close(waiting)
-        os.waitpid(pid, 0)
 
 
 # ---- a copy is a pool ---------------------------------------------------------------------------

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Place
+from conftest import Place, waiting_child
 
 import pmkv
-
-np = pytest.importorskip("numpy")
 
 WRITE = """
 import sys, pmkv
@@ -69,6 +67,8 @@ def test_a_view_of_a_handle_that_reads_keeps_writers_out(pool_path: Path) -> Non
 
 @pytest.mark.parametrize("writable", [False, True])
 def test_an_array_outlives_its_store(pool_path: Path, writable: bool) -> None:
+    np = pytest.importorskip("numpy")
+
     def load() -> Any:
         db = pmkv.open(pool_path)
         db.put_array(b"array", np.ones(100_000))
@@ -123,6 +123,33 @@ def test_a_view_and_its_store_in_a_cycle_are_both_collected(pool_path: Path) -> 
         assert db[b"key"] == b"value"
 
 
+def test_the_collector_lets_no_other_file_take_the_number_of_one_in_use(pool_path: Path) -> None:
+    """It runs the finalizers of a cycle in any order; here some open files before and after."""
+    opened: list[int] = []
+
+    class Box:
+        def __del__(self) -> None:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+
+    boxes: list[Any] = [Box()]
+    db = pmkv.open(pool_path)
+    db[b"key"] = b"value"
+    number = db._file.number if db._file is not None else -1
+    boxes += [db, db.view(b"key"), Box()]
+    boxes.append(boxes)
+    del db, boxes
+    gc.collect()
+    try:
+        assert len(opened) == 2 and number not in opened
+        for file in opened:
+            os.fstat(file)
+    finally:
+        for file in opened:
+            os.close(file)
+    with pmkv.open(pool_path) as db:
+        assert db[b"key"] == b"value"
+
+
 def test_a_child_that_drops_an_inherited_view_takes_nothing_from_its_parent(
     pool_path: Path, in_child: Callable[..., Any]
 ) -> None:
@@ -153,16 +180,6 @@ def test_a_child_of_fork_does_not_keep_the_lock_that_a_view_gave_up(pool_path: P
     view = db.view(b"key")
     del db
     gc.collect()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    os.close(reading)
-    try:
+    with waiting_child():
         del view
         assert write_elsewhere(pool_path) == ""
-    finally:
-        os.close(writing)
-        os.waitpid(child, 0)

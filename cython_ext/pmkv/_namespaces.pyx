@@ -153,11 +153,15 @@ def names(Table source not None):
         source.e.damaged(PMKV_CHECK_RECORD, ROOT_CATALOGUE)
 
 
+cdef object missing(Table source, str name):
+    return NotFoundError(f"{source.e.path}: there is no namespace {name!r}; namespaces() lists them")
+
+
 def drop(Table source not None, name):
     """Deletes the namespace, with all of its keys.  NotFoundError if it is not there."""
     cdef bytes raw = raw_name(name)
     if find(source, raw) == 0:
-        raise NotFoundError(f"{source.e.path}: there is no namespace {name!r}; namespaces() lists them")
+        raise missing(source, name)
     if hide(source, raw) == PMKV_FULL:   # no room for another name: its keys make some
         table_of(source, raw)._delete_in_slices(SLICE)
         if hide(source, raw) == PMKV_FULL:
@@ -186,7 +190,7 @@ cdef int hide(Table source, bytes name) except -100:
         forget_tables(source.e, place)
     source.end(PMKV_OK if status == PMKV_FULL else status)
     if status == PMKV_NOT_FOUND:
-        raise NotFoundError(name.decode())
+        raise missing(source, name.decode())
     return status
 
 
