@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 PERCENTILES = (5, 10, 25, 50)
-OPERATIONS = ("put", "put_many", "overwrite", "get", "scan", "range")
+OPERATIONS = ("put", "put_many", "overwrite", "transaction", "get", "scan", "range")
 
 
-def measure(operation: str, ordered: bool, keys: int, slices: int, size: int) -> None:
+def measure(operation: str, ordered: bool, keys: int, slices: int, size: int, batch: int) -> None:
     """Prints nanoseconds per operation of each slice.  Runs in a process of its own."""
     import pmkv  # the copy that PYTHONPATH names
 
@@ -40,8 +40,13 @@ def measure(operation: str, ordered: bool, keys: int, slices: int, size: int) ->
                 pairs = [(name, value) for name in some]
                 began = time.perf_counter_ns()
                 if operation == "put_many":
-                    for at in range(0, size, 1000):
-                        db.put_many(pairs[at : at + 1000])
+                    for at in range(0, size, batch):
+                        db.put_many(pairs[at : at + batch])
+                elif operation == "transaction":
+                    for at in range(0, size, batch):
+                        with db.begin(write=True) as txn:
+                            for name, value in pairs[at : at + batch]:
+                                txn.put(name, value)
                 elif operation == "scan":
                     collections.deque(db.items(limit=size), maxlen=0)
                 elif operation == "range":
@@ -61,6 +66,7 @@ def run(checkout: Path, given: argparse.Namespace) -> list[float]:
         shutil.copytree(checkout / "pmkv", Path(copy, "pmkv"))
         command = [sys.executable, __file__, "--child", str(checkout), given.operation]
         command += [f"--keys={given.keys}", f"--slices={given.slices}", f"--size={given.size}"]
+        command += [f"--batch={given.batch}"]
         command += ["--unordered"] if given.unordered else []
         done = subprocess.run(
             command,
@@ -80,11 +86,13 @@ def main() -> None:
     made.add_argument("--keys", type=int, default=400_000, help="that are there before")
     made.add_argument("--slices", type=int, default=40, help="in each process")
     made.add_argument("--size", type=int, default=5000, help="operations in a slice")
+    made.add_argument("--batch", type=int, default=1000, help="of put_many, or in a transaction")
     made.add_argument("--repeat", type=int, default=12, help="processes of each checkout")
     made.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = made.parse_args()
     if given.child:
-        measure(given.operation, not given.unordered, given.keys, given.slices, given.size)
+        ordered = not given.unordered
+        measure(given.operation, ordered, given.keys, given.slices, given.size, given.batch)
         return
     measured: list[tuple[Path, list[float]]] = [(checkout, []) for checkout in given.checkouts]
     for turn in range(given.repeat):

@@ -113,6 +113,14 @@ def killed_child() -> Callable[..., None]:
     return call
 
 
+def make_large(txn: Any) -> None:
+    """Makes many puts, and undoes them: new keys of the transaction are late from here on."""
+    keys = [b"early %d" % i for i in range(100)]
+    for key in keys:
+        txn[key] = b""
+    assert txn.delete_many(keys) == len(keys)
+
+
 @contextlib.contextmanager
 def waiting_child() -> Iterator[None]:
     """Forks a process that has all that this one has, and does nothing until the end."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Place
+from conftest import Place, make_large
 from reader import Reader
 from test_kill import acknowledged_before_kill, start_child
 
@@ -81,8 +81,12 @@ def transaction(chance: random.Random, model: Model, names: list[str]) -> Operat
         target = dict(model) if undone else model
         parts.append((undone, [change(chance, target, names) for _ in range(chance.randrange(12))]))
 
+    large = chance.random() < 0.5
+
     def act(db: pmkv.Store) -> None:
         with db.begin(write=True) as txn:
+            if large:
+                make_large(txn)
             for undone, changes in parts:
                 savepoint = txn.savepoint()
                 for do in changes:

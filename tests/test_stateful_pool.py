@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from conftest import make_large
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -378,9 +379,11 @@ class PoolAgainstModel(RuleBasedStateMachine):
     # -- transactions --
 
     @precondition(lambda self: self.txn is None)
-    @rule()
-    def begin(self) -> None:
+    @rule(large=st.booleans())
+    def begin(self, large: bool) -> None:
         self.txn = self.db.begin(write=True)
+        if large:
+            make_large(self.txn)
         self.layers.append(self.layers[-1].copy())
 
     @precondition(lambda self: self.txn is not None)

@@ -23,7 +23,7 @@ from pmkv._lookahead cimport INSIDE, RING, Ahead, ahead_at, ahead_fetch, ahead_l
 from pmkv._mapping cimport mapping_match
 from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, VERIFY_NOTHING, Reader, Shows, pmkv_bytes
 from pmkv._records cimport Record, record_body_is_whole, record_commit
-from pmkv._transaction cimport transaction_find_any
+from pmkv._transaction cimport transaction_catch_up, transaction_find_any
 from pmkv._treenode cimport (
     COPY_ROOM, Node, Piece, node_child, node_copy, node_piece, node_prefetch, parts_copy, parts_size,
 )
@@ -49,8 +49,6 @@ cdef enum:
     TURN = 4096                   # keys after which other threads run, and Ctrl-C comes through
 
 SHOW = {"keys": SHOW_KEYS, "values": SHOW_VALUES, "items": SHOW_ITEMS}
-
-
 cdef str CHANGED = "the transaction changed the number of keys during iteration; iterate over list(txn) to do so"
 
 
@@ -222,6 +220,7 @@ cdef class Scan:
         cdef int status, other = PMKV_NOT_FOUND
         self.copied = self.located = self.asked = self.settled = self.due = self.given
         self.reach = 2
+        need_order(self.table)
         self.stamp = self.stamp_now()
         self.past = self.moment is not None and self.stamp != self.moment.at
         self.looks = self.shows != SHOW_KEYS or self.past or anything_expires(self.table.pool, self.table.t)
@@ -499,6 +498,14 @@ def scan(Reader table not None, int shows, dict bounds=None, bint reverse=False,
     return scan_of(table, <Shows>shows, r, reverse, most)
 
 
+cdef int need_order(Reader table) except -1:
+    """The table may be read (need_reader), and what an open transaction has put is in the order, too."""
+    table.need_reader()
+    if table.t != NULL and table.t.late_count and transaction_catch_up(table.t) != PMKV_OK:
+        table.e.fail(table.t.status)
+    return 0
+
+
 cdef int need_no_order(bint wanted) except -1:
     if wanted:
         raise Error("this store was made with ordered=False: it has no ranges, no prefixes and no order")
@@ -551,7 +558,7 @@ def count(Reader table not None, *, prefix=None, start=None, stop=None, bint inc
         return table.entries()
     r = range_of(prefix, start, stop, include_start, include_stop)
     table.need_clean()
-    table.need_reader()
+    need_order(table)
     if not counts_are_good(table):
         return walk(table, r)
     above = table.entries() if r.high is None else rank(table, r.high, r.include_high)
@@ -598,7 +605,7 @@ def key_at(Reader table not None, index):
     cdef int status
     index = as_index(index)
     table.need_clean()
-    table.need_reader()
+    need_order(table)
     need_no_order(not table.ordered)
     position = index if index >= 0 else index + table.entries()
     if not 0 <= position < table.entries():

@@ -9,7 +9,8 @@ from cython cimport final, no_gc_clear
 from pmkv._catalogue cimport catalogue_find
 from pmkv._core cimport *
 from pmkv._table cimport Table
-from pmkv._writeset cimport txn_has_mark, txn_mark, txn_release, txn_rollback
+from pmkv._transaction cimport transaction_mark
+from pmkv._writeset cimport txn_has_mark, txn_release, txn_rollback
 
 from pmkv._errors import ClosedError
 
@@ -109,7 +110,7 @@ cdef class Savepoint:
         cdef int status
         self.session = transaction
         transaction.need_transaction()
-        status = txn_mark(transaction.t, &self.serial)
+        status = transaction_mark(transaction.t, &self.serial)
         if status != PMKV_OK:
             transaction.e.fail(status)
 

@@ -27,15 +27,15 @@ from pmkv._redo cimport redo_checkpoint
 from pmkv._space cimport pins_add, pins_drop, space_collect, space_commit, space_due
 from pmkv._sweep cimport sweep
 from pmkv._transaction cimport (
-    PUT_ALWAYS, Item, transaction_clear, transaction_delete, transaction_delete_all, transaction_put,
-    transaction_put_all, transaction_touch,
+    PUT_ALWAYS, Item, transaction_catch_up, transaction_clear, transaction_delete, transaction_delete_all,
+    transaction_mark, transaction_put, transaction_put_all, transaction_touch,
 )
 from pmkv._treenode cimport Piece, node_piece, parts_copy, parts_size
 from pmkv._versions cimport (
     BEFORE_KEY, Version, is_garbage_due, moments_close, moments_entries, moments_open, version_find, version_free,
     version_read, versions_seek,
 )
-from pmkv._writeset cimport txn_abort, txn_begin, txn_mark, txn_rollback
+from pmkv._writeset cimport txn_abort, txn_begin, txn_rollback
 
 from pmkv._crashes import SITE_TYPES, SITES, SimulationFailure
 import os
@@ -84,6 +84,7 @@ cdef class Simulator(Crashes):
 
     cdef int finish(self, int status, dict after, bint explored, what) except -1:
         if status == PMKV_OK:
+            transaction_catch_up(&self.txn)
             status = space_commit(&self.txn, &self.pins)
             due = space_due(&self.pins) if status == PMKV_OK else 0
             if due:
@@ -172,6 +173,7 @@ cdef class Simulator(Crashes):
         cdef dict after = dict(self.model)
         cdef int status = PMKV_OK
         self.begin()
+        self.txn.early = 2            # the others are late
         for step in steps:
             status = min(status, self.step(step))
             self.foretell(after, step)
@@ -217,7 +219,7 @@ cdef class Simulator(Crashes):
 
     cdef int undone(self, list steps) except -100:
         cdef u64 mark
-        cdef int status = txn_mark(&self.txn, &mark)
+        cdef int status = transaction_mark(&self.txn, &mark)
         for step in steps:
             if status >= 0:
                 status = self.step(step)

@@ -158,7 +158,8 @@ cdef class Core(Table):
         cdef u64 transaction, pinned
         self.e.need_open()
         transaction = (self.e.txn.word_capacity * 16 + (self.e.txn.table_mask + 1) * 4 + self.e.txn.range_capacity * 16
-                       + self.e.txn.freed_capacity * 8 + self.e.txn.before_capacity * 16 + self.e.txn.entry_capacity)
+                       + (self.e.txn.freed_capacity + self.e.txn.late_capacity) * 8
+                       + self.e.txn.before_capacity * 16 + self.e.txn.entry_capacity)
         pinned = (self.e.pins.mask + 1) * 16 if self.e.pins.pin != NULL else 0
         pinned += self.e.pins.moments.capacity * 8 + self.e.pins.moments.counts_capacity * sizeof(Count)
         handle = sizeof(Pool) + sizeof(Txn) + sizeof(Pins) + sizeof(pmkv_superblock)

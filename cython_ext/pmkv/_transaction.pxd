@@ -18,4 +18,6 @@ cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size,
 cdef int transaction_put_all(Txn* t, u64 namespace, const Item* items, u64 count) noexcept nogil
 cdef int transaction_delete_all(Txn* t, u64 namespace, const Item* items, u64 count,
                                 u64* deleted) noexcept nogil
+cdef int transaction_catch_up(Txn* t) noexcept nogil
+cdef int transaction_mark(Txn* t, u64* serial) noexcept nogil
 cdef int transaction_clear(Txn* t, u64 namespace) noexcept nogil

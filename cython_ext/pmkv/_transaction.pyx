@@ -6,7 +6,8 @@ Nothing here is visible or durable before space_commit.
 Invariants
   T1. A namespace's entry_count is the number of keys of its mapping; live_bytes the sum of
       their sizes and their values'.  Both change in the commit that changes the mapping.
-  T2. The ordered keys of a namespace that wants order are the keys of its mapping.
+  T2. The ordered keys of a namespace that wants order are the keys of its mapping, but for those that are
+      late: these wait in the transaction until someone looks at the order, or marks or ends it.
   T3. A key that has expired (by t.now) counts as missing, but for what counts and frees.
 """
 from libc.stdlib cimport free, malloc
@@ -29,13 +30,14 @@ from pmkv._records cimport (
     record_write_at,
 )
 from pmkv._writeset cimport (
-    Txn, is_own, txn_count, txn_fail, txn_has, txn_log_sealed, txn_push, txn_read, txn_read_sealed,
+    Txn, is_own, txn_count, txn_fail, txn_has, txn_log_sealed, txn_mark, txn_push, txn_read, txn_read_sealed,
 )
 from pmkv._space cimport space_retire
 from pmkv._treefill cimport FILL_MAX, TreeKey, keytree_insert_all
 
 cdef enum:
     AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
+    LATE_MAX = 4096               # keys that wait to go into the order, which takes some milliseconds then
 
 
 # What steps do to the counts of their namespace (T1): a batch changes these once.
@@ -47,6 +49,7 @@ cdef struct Sums:
     TreeKey* keys                 # those that came, which go into the order together
     u64 key_count
     Path* path                    # or the way of the only one to its leaf
+    bint is_late                  # or the only one waits
     bint begun                    # and the first part of that way is done
 
 
@@ -120,7 +123,9 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         return t.status
     memset(&sums, 0, sizeof(Sums))
     if is_ordered(t, namespace):
-        sums.path = &path
+        sums.is_late = t.early == 0
+        sums.path = NULL if sums.is_late else &path
+    if sums.path != NULL:
         # What will be needed most likely comes together: the translations of the addresses overlap, too.
         sums.begun = t.expects_new
         if sums.begun and keytree_find_parent(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path) < 0:
@@ -136,6 +141,7 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         return status
     count(t, namespace, &sums)    # while the end of the leaf's heap comes
     if sums.came and sums.path != NULL:
+        t.early -= 1
         keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
     return t.status
 
@@ -191,6 +197,8 @@ cdef int insert(Txn* t, u64 namespace, const Item* item, Probe* probe, u64 place
         pmkv_prefetch(pmkv_at(&t.p.m, path_below(sums.path, 1)))
     if write(t, namespace, item, &place) != PMKV_OK:
         return t.status
+    if sums.is_late:
+        be_late(t, namespace, place)
     if sums.path != NULL:         # its first line has come by now; there is time for the others
         keytree_fetch_leaf(t, sums.path)
     mapping_insert(t, namespace + NAMESPACE_MAPPING, probe, place)
@@ -227,11 +235,50 @@ cdef int delete(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* pro
     ordered = is_ordered(t, namespace)
     mapping_remove(t, probe)
     if ordered:
+        transaction_catch_up(t)
         keytree_delete(t, namespace + NAMESPACE_KEYTREE, key, key_size)
     space_retire(t, &old, not ordered)
     sums.gone += 1
     sums.bytes_gone += size_of(&old)
     return t.status
+
+
+# ---- keys that are late -----------------------------------------------------------------------
+#
+# In a transaction of many puts they go into the order together, as those of a batch do: sorted, they share most
+# of the way.  A late key stays where its record was written, also if another takes the record's place: what the
+# transaction retires is free after its commit.
+
+cdef int be_late(Txn* t, u64 namespace, u64 place) noexcept nogil:
+    """The key of the record at `place` goes into the order with those to come."""
+    if t.late_count and (t.late_namespace != namespace or t.late_count == LATE_MAX):
+        transaction_catch_up(t)
+    t.late_namespace = namespace
+    return txn_push(t, &t.late, &t.late_count, &t.late_capacity, place)
+
+
+cdef int transaction_catch_up(Txn* t) noexcept nogil:
+    """Puts the keys that are late into the order: before anybody looks at it."""
+    cdef TreeKey* keys
+    cdef Record r
+    cdef u64 i
+    if t.status != PMKV_OK or t.late_count == 0:
+        return t.status
+    keys = <TreeKey*>malloc(t.late_count * sizeof(TreeKey))
+    if keys == NULL:
+        return txn_fail(t, PMKV_NO_MEMORY)
+    for i in range(t.late_count):
+        txn_fail(t, record_parse(t.p, t.late[i], &r))
+        keys[i].key, keys[i].key_size = r.key, r.key_size
+    if keytree_insert_all(t, t.late_namespace + NAMESPACE_KEYTREE, keys, t.late_count) == PMKV_OK:
+        t.late_count = 0
+    free(keys)
+    return t.status
+
+
+cdef int transaction_mark(Txn* t, u64* serial) noexcept nogil:
+    """Marks this moment (txn_mark): no key is late then."""
+    return txn_mark(t, serial) if transaction_catch_up(t) == PMKV_OK else t.status
 
 
 cdef int transaction_touch(Txn* t, u64 namespace, const char* key, u64 key_size, u64 expiry,

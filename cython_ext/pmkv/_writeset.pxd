@@ -67,6 +67,11 @@ cdef struct Txn:
     u64* freed
     size_t freed_count
     size_t freed_capacity
+    u64* late                # records whose keys are not in the order yet, none from before the newest mark
+    size_t late_count
+    size_t late_capacity
+    u64 late_namespace       # the root of theirs
+    u64 early                # so many more new keys go into the order one by one, before others are late
     u64* counted             # roots of namespaces whose number of keys it changes
     size_t counted_count
     size_t counted_capacity

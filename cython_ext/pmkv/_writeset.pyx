@@ -64,11 +64,12 @@ cdef void txn_free(Txn* t) noexcept nogil:
     free(t.table)
     free(t.ranges)
     free(t.freed)
+    free(t.late)
     free(t.counted)
     free(t.marks)
     free(t.before)
     free(t.entry)
-    t.places = t.words = t.freed = t.counted = NULL
+    t.places = t.words = t.freed = t.late = t.counted = NULL
     t.table = NULL
     t.ranges = NULL
     t.marks = NULL
@@ -111,7 +112,8 @@ cdef void forget(Txn* t) noexcept nogil:
         txn_release_all(t)
     clear_table(t)
     clear_filter(t)
-    t.word_count = t.range_count = t.freed_count = t.counted_count = 0
+    t.word_count = t.range_count = t.freed_count = t.late_count = t.counted_count = 0
+    t.early = ~<u64>0
     t.data_size = t.spill_count = 0
     t.own_place = NOTHING
     t.streamed = False
@@ -466,7 +468,7 @@ cdef int txn_rollback(Txn* t, u64 serial) noexcept nogil:
         t.before_count -= 1
         restore(t, &t.before[t.before_count])
     forget_words(t, m.word_count)
-    t.freed_count = m.freed_count
+    t.freed_count, t.late_count = m.freed_count, 0
     if t.spill_count == m.spill_count:
         t.range_count, t.data_size = m.range_count, m.data_size
         if t.range_count:
