@@ -91,6 +91,10 @@ def copy_into(
         _settle(path)
     except FileExistsError:
         raise PoolExistsError(errno.EEXIST, "appeared meanwhile; it was left alone", path) from None
+    except OSError as error:
+        if error.filename == partial:
+            error.filename = path  # the one that was asked for
+        raise
     finally:
         try:  # noqa: SIM105 - no call before it, behind which Ctrl-C might come
             os.unlink(partial)

@@ -296,3 +296,14 @@ def test_a_store_is_pickled_with_its_path_and_options(pool_path: Path) -> None:
     assert os.fsencode(pool_path) in data
     with pickle.loads(data) as again:
         assert dict(again) == {"k": [1]}
+
+
+@pytest.mark.parametrize("durability", ["sync", "lazy"])
+def test_put_many_says_which_pair_was_wrong(db: pmkv.Store, durability: Any) -> None:
+    pairs: list[Any] = [(b"%d" % i, b"v") for i in range(100)]
+    for wrong in ((b"%d" % 63, 5), (7.5, b"v"), b"63"):
+        pairs[63] = wrong
+        with pytest.raises(TypeError) as raised:
+            db.put_many(pairs, durability=durability)
+        assert raised.value.__notes__ == [f"it is of pair 63, of 100: {wrong!r}"]
+    assert len(db) == 0

@@ -138,6 +138,14 @@ def test_two_copies_to_one_path_do_not_meet_and_others_files_stay(pool_path: Pat
         assert len(copied) == 20_000 and copied.check() == []
 
 
+def test_a_copy_to_nowhere_names_the_path_that_was_asked_for(
+    db: pmkv.Store, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="is missing") as raised:
+        db.copy(tmp_path / "none" / "other")
+    assert raised.value.filename == str(tmp_path / "none" / "other")
+
+
 def test_a_copy_that_fails_leaves_nothing(pool_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = pool_path.with_name("other")
     with pmkv.open(pool_path) as db:

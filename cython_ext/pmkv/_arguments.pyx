@@ -63,10 +63,10 @@ cdef int refuse_type(object given, bint is_key) except -1:
 
 cdef int refuse_size(u64 size, bint is_key) except -1:
     if is_key:
-        raise InvalidKeyError(f"a key of {human(size)} is longer than the limit of {human(MAX_KEY_SIZE)}; "
-                              "use its hash as the key and put the long text into the value")
-    raise InvalidValueError(f"a value of {human(size)} is larger than the limit of {human(MAX_VALUE_SIZE)}; "
-                            "divide it over several keys")
+        raise InvalidKeyError(f"a key of {human(size)} ({size:,} bytes) is longer than the limit of "
+                              f"{human(MAX_KEY_SIZE)}; use its hash as the key and put the long text into the value")
+    raise InvalidValueError(f"a value of {human(size)} ({size:,} bytes) is larger than the limit of "
+                            f"{human(MAX_VALUE_SIZE)}; divide it over several keys")
 
 
 cdef int need_text(object key) except -1:

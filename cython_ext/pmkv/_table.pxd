@@ -1,6 +1,6 @@
 """_table.pxd (L6): a namespace as Python sees it."""
 from cython cimport final
-from pmkv._arguments cimport Bytes
+from pmkv._arguments cimport Batch, Bytes
 from pmkv._core cimport u64
 from pmkv._mapping cimport Cursor
 from pmkv._writing cimport Writer
@@ -27,5 +27,7 @@ cdef class Table(Writer):
     @final
     cdef int swap(self, object key, object expected, u64 expected_coding, object new, u64 new_coding,
                   bint keeps_time) except -1
+    @final
+    cdef int take_pair(self, object pair, Batch batch, list keys, list values) except -1
     @final
     cdef u64 delete_these(self, list wanted, bint expired_too) except? 0

@@ -21,7 +21,7 @@ from pmkv._writing cimport Writer
 
 from operator import index
 
-from pmkv._errors import CodecError, InvalidValueError, NotFoundError, PoolFullError, ValueTypeError
+from pmkv._errors import CodecError, Error, InvalidValueError, NotFoundError, PoolFullError, ValueTypeError
 
 cdef enum:
     SLICE = 64                    # keys of a commit that is sure to fit the ring
@@ -530,6 +530,25 @@ cdef class Table(Writer):
                     keys.append(r.key[:r.key_size])
         return keys
 
+    @final
+    cdef int take_pair(self, object pair, Batch batch, list keys, list values) except -1:
+        """One of put_many(): into the batch, or, if there is none, into the lists."""
+        try:
+            if isinstance(pair, (bytes, str)):
+                raise TypeError
+            key, value = pair
+        except (TypeError, ValueError):
+            raise ValueTypeError("put_many takes a mapping or (key, value) pairs, "
+                                 f"not {type(pair).__name__} {pair!r:.60}") from None
+        if batch is not None:
+            batch.append(key, self.packed(value))
+            return 0
+        if self.keys_are_str:
+            need_text(key)
+        keys.append(as_bytes(key, True))
+        values.append(as_bytes(self.packed(value), False))
+        return 0
+
     def put_many(self, items, *, durability=None):
         """Stores all pairs of a mapping or an iterable, in one commit; how many there were.
 
@@ -542,21 +561,13 @@ cdef class Table(Writer):
         cdef list keys = [], values = []
         cdef bint plainly = self.encoder is None and not lazily
         cdef int status
-        for pair in pairs:
-            try:
-                if isinstance(pair, (bytes, str)):
-                    raise TypeError
-                key, value = pair
-            except (TypeError, ValueError):
-                raise ValueTypeError("put_many takes a mapping or (key, value) pairs, "
-                                     f"not {type(pair).__name__} {pair!r:.60}") from None
-            if plainly:
-                batch.append(key, self.packed(value))
-            else:
-                if self.keys_are_str:
-                    need_text(key)
-                keys.append(as_bytes(key, True))
-                values.append(as_bytes(self.packed(value), False))
+        try:
+            for pair in pairs:
+                self.take_pair(pair, batch if plainly else None, keys, values)
+        except Error as error:
+            at = batch.count if plainly else len(values)
+            error.add_note(f"it is of pair {at}, of {len(pairs)}: {pair!r:.120}")
+            raise
         if lazily and self.put_all_lazily(keys, values, self.encoder):
             return len(pairs)
         if not plainly:
