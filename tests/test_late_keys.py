@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,6 +206,61 @@ def test_far_keys_and_empty_ones(txn: pmkv.Transaction) -> None:
     for key in keys:
         txn[key] = b"v" * 10_000
     assert list(txn) == sorted(keys)
+
+
+def test_large_keys_are_not_late_and_lie_between_those_that_are(txn: pmkv.Transaction) -> None:
+    keys = [b"%03d" % i + b"k" * (500 if i % 3 == 0 else 100) for i in range(300)]
+    for key in random.Random(5).sample(keys, len(keys)):
+        txn[key] = b""
+    assert list(txn) == keys
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda txn: txn.key_at(0),
+        lambda txn: next(iter(txn)),
+        lambda txn: txn.savepoint(),
+        lambda txn: txn.delete(KEYS[0]),
+        lambda txn: txn.namespace("other").put(b"a", b""),
+    ],
+)
+def test_other_threads_run_while_many_go_into_the_order(
+    db: pmkv.Store, use: Callable[[Any], Any]
+) -> None:
+    """The interpreter does not switch threads by itself: another runs where a step lets it, and
+    mostly is there in time."""
+    ran: list[float] = []
+    ready, stop = threading.Event(), threading.Event()
+
+    def run() -> None:
+        ready.set()
+        while not stop.is_set():
+            ran.append(time.perf_counter())
+            time.sleep(0)
+
+    def let_run(txn: pmkv.Transaction) -> bool:
+        make_large(txn)
+        txn.namespace("other")[b"b"] = b""
+        for i in range(3000):
+            txn[b"%d" % (i * 7919)] = b""
+        began = time.perf_counter()
+        use(txn)
+        ended = time.perf_counter()
+        txn.abort()
+        return any(began < at < ended for at in ran)
+
+    thread = threading.Thread(target=run)
+    interval = sys.getswitchinterval()
+    thread.start()
+    ready.wait()
+    sys.setswitchinterval(100)
+    try:
+        assert any(let_run(db.begin(write=True)) for _ in range(50))
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
 
 
 def test_others_see_none_of_them_before_the_commit(db: pmkv.Store) -> None:

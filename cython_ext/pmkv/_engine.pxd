@@ -56,6 +56,8 @@ cdef class Engine:
     cdef int damaged(self, int site, u64 place) except -1
     cdef str damage_text(self)
     cdef int flush(self) except -1
+    @final
+    cdef int catch_up(self) except -1
     cdef void begin_waiting(self) noexcept
     cdef int wait_for_turn(self) except -1
     cdef int need_writable(self) except -1

@@ -38,7 +38,7 @@ from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_release_all
 from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit, space_due
 from pmkv._sweep cimport sweep
-from pmkv._transaction cimport transaction_catch_up
+from pmkv._transaction cimport LATE_FEW, transaction_catch_up
 from pmkv._versions cimport is_garbage_due, moments_close, moments_open
 
 import os
@@ -393,6 +393,21 @@ cdef class Engine:
         self.stop_running()
         self.give_lock()
         return status
+
+    @final
+    cdef int catch_up(self) except -1:
+        """The late keys of the open transaction go into the order; others may run meanwhile."""
+        cdef int status
+        if self.txn.late_count <= LATE_FEW:
+            status = transaction_catch_up(&self.txn)
+        else:
+            self.start_running()
+            with nogil:
+                status = transaction_catch_up(&self.txn)
+            self.stop_running()
+        if status != PMKV_OK:
+            self.fail(status)
+        return 0
 
     @final
     cdef void start_running(self) noexcept:

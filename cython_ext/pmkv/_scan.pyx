@@ -23,7 +23,7 @@ from pmkv._lookahead cimport INSIDE, RING, Ahead, ahead_at, ahead_fetch, ahead_l
 from pmkv._mapping cimport mapping_match
 from pmkv._reading cimport SHOW_ITEMS, SHOW_KEYS, SHOW_VALUES, VERIFY_NOTHING, Reader, Shows, pmkv_bytes
 from pmkv._records cimport Record, record_body_is_whole, record_commit
-from pmkv._transaction cimport transaction_catch_up, transaction_find_any
+from pmkv._transaction cimport transaction_find_any
 from pmkv._treenode cimport (
     COPY_ROOM, Node, Piece, node_child, node_copy, node_piece, node_prefetch, parts_copy, parts_size,
 )
@@ -220,7 +220,6 @@ cdef class Scan:
         cdef int status, other = PMKV_NOT_FOUND
         self.copied = self.located = self.asked = self.settled = self.due = self.given
         self.reach = 2
-        need_order(self.table)
         self.stamp = self.stamp_now()
         self.past = self.moment is not None and self.stamp != self.moment.at
         self.looks = self.shows != SHOW_KEYS or self.past or anything_expires(self.table.pool, self.table.t)
@@ -278,14 +277,11 @@ cdef class Scan:
                 node_prefetch(self.table.pool, child)
         return 0
 
-    cdef bint is_in_leaf(self) noexcept:
-        return 0 <= self.cursor.index < path_end(&self.cursor.path).count
-
     cdef int next_of_tree(self, Ahead* a) except -1:
         """Copies the key under the cursor; tree_ended if there is none in the range."""
         cdef Reader table = self.table
         cdef int status = PMKV_OK
-        while status == PMKV_OK and not self.is_in_leaf():
+        while status == PMKV_OK and not 0 <= self.cursor.index < path_end(&self.cursor.path).count:
             status = keytree_next_leaf(table.pool, table.t, &self.cursor, not self.reverse)
             if status == PMKV_OK:
                 self.enter_leaf()
@@ -374,6 +370,7 @@ cdef class Scan:
             table.let_others_run()
             table.need_reader()
         if self.stamp != self.stamp_now():
+            need_order(table)
             self.restart()
         end = self.given + min(self.reach, self.left)
         while self.copied < end and self.may_have_more():
@@ -475,6 +472,7 @@ cdef Scan scan_of(Reader table, Shows shows, Range bounds, bint reverse, u64 mos
     """A scan that has not begun."""
     cdef Scan s = Scan.__new__(Scan)
     s.table, s.bounds, s.shows, s.reverse, s.left = table, bounds, shows, reverse, most
+    need_order(table)
     s.moment = table.reading_at()
     s.now = table.now() if s.moment is None else s.moment.time
     s.entries = table.entry_word()
@@ -501,8 +499,9 @@ def scan(Reader table not None, int shows, dict bounds=None, bint reverse=False,
 cdef int need_order(Reader table) except -1:
     """The table may be read (need_reader), and what an open transaction has put is in the order, too."""
     table.need_reader()
-    if table.t != NULL and table.t.late_count and transaction_catch_up(table.t) != PMKV_OK:
-        table.e.fail(table.t.status)
+    while table.t != NULL and table.t.late_count:
+        table.e.catch_up()
+        table.need_reader()
     return 0
 
 

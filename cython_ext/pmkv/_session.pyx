@@ -55,7 +55,10 @@ cdef class Session(Table):
             self.abort()
 
     def commit(self):
-        """Makes every change since begin() durable, in one commit.  Raises PoolFullError: then none happened."""
+        """Makes every change since begin() durable, in one commit.
+
+        Raises PoolFullError, or CorruptedError for damage that it meets: then none happened.
+        """
         cdef int status
         if not self.is_open():
             self.need_transaction()
@@ -109,6 +112,8 @@ cdef class Savepoint:
     def __cinit__(self, Session transaction not None):
         cdef int status
         self.session = transaction
+        transaction.need_transaction()
+        transaction.e.catch_up()
         transaction.need_transaction()
         status = transaction_mark(transaction.t, &self.serial)
         if status != PMKV_OK:

@@ -7,6 +7,14 @@ from pmkv._writeset cimport Txn
 cdef enum PutMode:
     PUT_ALWAYS, PUT_NEW, PUT_EXISTING
 
+cdef enum:
+    LATE_MAX = 4096               # keys that wait to go into the order, which takes some milliseconds then
+    LATE_FEW = 16                 # that go into it quickly
+
+cdef inline bint late_are_many(const Txn* t, u64 namespace, bint deletes) noexcept nogil:
+    """Whether a put or a delete may put many keys into the order that are late."""
+    return t.late_count > LATE_FEW and (deletes or t.late_count == LATE_MAX or t.late_namespace != namespace)
+
 cdef int transaction_find_any(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,
                               Record* r) noexcept nogil
 cdef int transaction_find(Txn* t, u64 namespace, const char* key, u64 key_size, Probe* probe,

@@ -16,7 +16,7 @@ from pmkv._codings cimport coding_add, coding_forget
 from pmkv._core cimport *
 from pmkv._keytree cimport (
     Path, keytree_delete, keytree_fetch_leaf, keytree_fetch_parent, keytree_find_leaf, keytree_find_parent,
-    keytree_free_all, keytree_insert, path_below,
+    keytree_free_all, keytree_insert, keytree_insert_now, path_below,
 )
 from pmkv._expiry cimport expiry_add, expiry_change, expiry_forget, expiry_is_past
 from pmkv._mapping cimport (
@@ -37,7 +37,8 @@ from pmkv._treefill cimport FILL_MAX, TreeKey, keytree_insert_all
 
 cdef enum:
     AHEAD = 16                    # keys of a batch whose lines are fetched while others are worked on
-    LATE_MAX = 4096               # keys that wait to go into the order, which takes some milliseconds then
+    LATE_ALONE = 8                # late keys that go into the order one by one
+    LATE_SIZE = 256               # of a key that may be late: a large one gains little, and takes long
 
 
 # What steps do to the counts of their namespace (T1): a batch changes these once.
@@ -123,7 +124,7 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         return t.status
     memset(&sums, 0, sizeof(Sums))
     if is_ordered(t, namespace):
-        sums.is_late = t.early == 0
+        sums.is_late = t.early == 0 and item.key_size <= LATE_SIZE
         sums.path = NULL if sums.is_late else &path
     if sums.path != NULL:
         # What will be needed most likely comes together: the translations of the addresses overlap, too.
@@ -141,7 +142,7 @@ cdef int transaction_put(Txn* t, u64 namespace, const Item* item, PutMode mode) 
         return status
     count(t, namespace, &sums)    # while the end of the leaf's heap comes
     if sums.came and sums.path != NULL:
-        t.early -= 1
+        t.early -= t.early > 0
         keytree_insert(t, namespace + NAMESPACE_KEYTREE, item.key, item.key_size, &path)
     return t.status
 
@@ -259,20 +260,27 @@ cdef int be_late(Txn* t, u64 namespace, u64 place) noexcept nogil:
 
 cdef int transaction_catch_up(Txn* t) noexcept nogil:
     """Puts the keys that are late into the order: before anybody looks at it."""
-    cdef TreeKey* keys
+    cdef TreeKey alone[LATE_ALONE]
+    cdef TreeKey* keys = alone
+    cdef u64 root_place = t.late_namespace + NAMESPACE_KEYTREE, i
     cdef Record r
-    cdef u64 i
     if t.status != PMKV_OK or t.late_count == 0:
         return t.status
-    keys = <TreeKey*>malloc(t.late_count * sizeof(TreeKey))
+    if t.late_count > LATE_ALONE:
+        keys = <TreeKey*>malloc(t.late_count * sizeof(TreeKey))
     if keys == NULL:
         return txn_fail(t, PMKV_NO_MEMORY)
     for i in range(t.late_count):
         txn_fail(t, record_parse(t.p, t.late[i], &r))
         keys[i].key, keys[i].key_size = r.key, r.key_size
-    if keytree_insert_all(t, t.late_namespace + NAMESPACE_KEYTREE, keys, t.late_count) == PMKV_OK:
+    if t.late_count > LATE_ALONE:
+        keytree_insert_all(t, root_place, keys, t.late_count)
+        free(keys)
+    else:
+        for i in range(t.late_count):
+            keytree_insert_now(t, root_place, keys[i].key, keys[i].key_size)
+    if t.status == PMKV_OK:
         t.late_count = 0
-    free(keys)
     return t.status
 
 

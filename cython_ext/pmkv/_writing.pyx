@@ -15,7 +15,7 @@ from pmkv._reading cimport Reader
 from pmkv._records cimport Record
 from pmkv._space cimport space_commit
 from pmkv._transaction cimport (
-    PUT_ALWAYS, PUT_NEW, Item, PutMode, transaction_delete, transaction_delete_all, transaction_put,
+    PUT_ALWAYS, PUT_NEW, Item, PutMode, late_are_many, transaction_delete, transaction_delete_all, transaction_put,
     transaction_put_all,
 )
 from pmkv._writeset cimport txn_abort, txn_begin
@@ -154,7 +154,7 @@ cdef class Writer(Reader):
         item.key, item.key_size, item.value, item.value_size = k.data, k.size, v.data, v.size
         item.coding, item.may_change, item.expiry = coding, v.held, expiry
         try:
-            self.begin(not self.may_wait(v.size))
+            self.begin(not (self.may_wait(v.size) or late_are_many(&self.e.txn, self.namespace, False)))
             status = self.put_one(&item, mode)
             self.end(status)
         finally:
@@ -184,7 +184,13 @@ cdef class Writer(Reader):
     @final
     cdef int delete_one(self, const Bytes* k) noexcept:
         """Deletes a key, and ends the step."""
-        cdef int status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
+        cdef int status
+        if self.e.running:
+            with nogil:
+                status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
+        else:
+            status = transaction_delete(&self.e.txn, self.namespace, k.data, k.size)
+        status = self.settle(status)
         if status == PMKV_FULL and self.drain_for_room():
             status = self.settle(transaction_delete(&self.e.txn, self.namespace, k.data, k.size))
         return status
@@ -221,7 +227,7 @@ cdef class Writer(Reader):
         cdef int status
         read_bytes(key, &k, True)
         try:
-            self.begin(not self.may_wait(0))
+            self.begin(not (self.may_wait(0) or late_are_many(&self.e.txn, self.namespace, True)))
             status = self.delete_one(&k)
             self.end(status)
         finally:
