@@ -27,7 +27,7 @@ from libc.string cimport memcpy, memset
 from pmkv._core cimport *
 from pmkv._expiry cimport Due, clock_now, expiry_first, expiry_next
 from pmkv._format cimport pool_format
-from pmkv._growth cimport pool_file_size, pool_forget_ahead, pool_settle, pool_shrink
+from pmkv._growth cimport pool_file_size, pool_forget_ahead, pool_may_grow, pool_settle, pool_shrink
 from pmkv._keytree cimport TreeCursor
 from pmkv._pool cimport (
     Geometry, Pool, file_offset, file_size_for, pool_check_root, pool_check_seals, pool_pages_within,
@@ -398,7 +398,7 @@ cdef class Engine:
     cdef int catch_up(self) except -1:
         """The late keys of the open transaction go into the order; others may run meanwhile."""
         cdef int status
-        if self.txn.late_count <= LATE_FEW:
+        if self.txn.late_count <= LATE_FEW and not pool_may_grow(&self.pool):
             status = transaction_catch_up(&self.txn)
         else:
             self.start_running()

@@ -477,7 +477,8 @@ cdef class Table(Writer):
             self.abandon()
             value = self.pop(raw, MISSING)
             return self.popitem() if value is MISSING else (key, value)
-        status = transaction_delete(&self.e.txn, self.namespace, r.key, r.key_size)
+        with nogil:
+            status = transaction_delete(&self.e.txn, self.namespace, r.key, r.key_size)
         self.end(self.settle(status))
         return key, value         # made here: a tuple may set off the collector, and it anything
 

@@ -23,8 +23,6 @@ cdef class Writer(Reader):
     @final
     cdef bint may_wait(self, u64 size) noexcept
     @final
-    cdef bint may_grow(self) noexcept
-    @final
     cdef int settle(self, int status) noexcept
     @final
     cdef int store(self, object key, object value, u64 coding, PutMode mode, u64 expiry) except -100

@@ -10,7 +10,7 @@ from pmkv._arguments cimport Batch, Bytes, as_bytes, need_text, read_bytes, rele
 from pmkv._buffer cimport Buffer, Dirty, Generation, new_dirty
 from pmkv._core cimport *
 from pmkv._expiry cimport anything_expires, clock_now
-from pmkv._growth cimport pool_take_ahead
+from pmkv._growth cimport pool_may_grow, pool_take_ahead
 from pmkv._reading cimport Reader
 from pmkv._records cimport Record
 from pmkv._space cimport space_commit
@@ -27,7 +27,6 @@ cdef enum:
     SWEEP = 1024                  # expired keys that a write takes away first, in a commit of their own,
     SWEEP_QUICK = 32              # if it is a quick one
     SLICE = 64                    # keys of a commit whose log needs no room in the pool
-    PAGES_NEAR = 64               # a small put may need so many pages: closer to the end, it may have to grow
 
 
 @no_gc_clear                      # its end needs the engine
@@ -67,7 +66,7 @@ cdef class Writer(Reader):
         if not quick or self.e.locked:
             self.e.take_lock()
             self.e.start_running()
-            if self.pool.ahead != NULL and self.may_grow():
+            if self.pool.ahead != NULL and pool_may_grow(self.pool):
                 with nogil:
                     pool_take_ahead(self.pool)    # now: the writes to come are quick again
         return 0
@@ -113,12 +112,7 @@ cdef class Writer(Reader):
         """Whether a write of so many bytes may take long: a sync, a long copy, growth."""
         if size >= LARGE or self.pool.m.domain == PMKV_DOMAIN_PAGE or not self.e.usable:
             return True
-        return self.may_grow()
-
-    @final
-    cdef inline bint may_grow(self) noexcept:
-        """Whether a small write may find the file too short."""
-        return (pmkv_load(&self.pool.m, ROOT_FRONTIER) & SEAL_MASK) + PAGES_NEAR > self.pool.file_pages
+        return pool_may_grow(self.pool)
 
     @final
     cdef int settle(self, int status) noexcept:
