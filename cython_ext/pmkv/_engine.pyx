@@ -38,7 +38,7 @@ from pmkv._redo cimport redo_checkpoint
 from pmkv._writeset cimport Txn, txn_abort, txn_begin, txn_free, txn_init, txn_release_all
 from pmkv._space cimport Pins, pins_drop, pins_free, space_collect, space_commit, space_due
 from pmkv._sweep cimport sweep
-from pmkv._transaction cimport LATE_FEW, transaction_catch_up
+from pmkv._transaction cimport EARLY, LATE_FEW, transaction_catch_up
 from pmkv._versions cimport is_garbage_due, moments_close, moments_open
 
 import os
@@ -66,7 +66,6 @@ cdef extern from "sys/file.h" nogil:
     int flock(int, int)
 
 cdef enum:
-    EARLY = 64                    # new keys of a transaction that go into the order one by one
     LEAST_PAGES = 64
     SWEEP = 1024                  # expired keys that one commit takes away
     AT_ONCE = 1024                # versions that one commit looks at which does nothing else

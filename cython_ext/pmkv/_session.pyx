@@ -75,8 +75,9 @@ cdef class Session(Table):
     def savepoint(self):
         """Marks this moment, to come back to without giving up the transaction: a Savepoint.
 
-        As a context manager it is rolled back to by an exception.  Raises what a write that failed has raised:
-        after that there is nothing to come back to but an earlier savepoint.
+        As a context manager it is rolled back to by an exception.  Raises what a write that failed has raised,
+        and PoolFullError where the new keys have no room in the order: after that there is nothing to come
+        back to but an earlier savepoint.
         """
         return Savepoint(self)
 

@@ -8,6 +8,7 @@ cdef enum PutMode:
     PUT_ALWAYS, PUT_NEW, PUT_EXISTING
 
 cdef enum:
+    EARLY = 64                    # new keys of a transaction of many calls that are not late
     LATE_MAX = 4096               # keys that wait to go into the order, which takes some milliseconds then
     LATE_FEW = 16                 # that go into it quickly
 
